@@ -1,0 +1,101 @@
+/* err: the error type; one table names every code. */
+#include "core/err.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct err_row {
+    const char *name;
+    int http;
+    int exit;
+    const char *category;
+    bool retry;
+};
+
+static const struct err_row err_rows[ERR_N] = {
+#define ERR_ROW(id, name, http, exit, category, retry) \
+    [ERR_##id] = {name, http, exit, category, retry},
+    ERR_TABLE(ERR_ROW)
+#undef ERR_ROW
+};
+
+static const struct err_row *err_row(enum err_code code) {
+    return &err_rows[(unsigned)code < ERR_N ? code : ERR_BUG];
+}
+
+int err_vset(struct err *err, enum err_code code, const char *fmt, va_list ap) {
+    if (err->code != ERR_NONE)
+        return -1;
+    err->code = code;
+    vsnprintf(err->msg, sizeof err->msg, fmt, ap);
+    return -1;
+}
+
+int err_set(struct err *err, enum err_code code, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    err_vset(err, code, fmt, ap);
+    va_end(ap);
+    return -1;
+}
+
+static enum err_code err_of_errno(int e) {
+    switch (e) {
+    case ENOSPC: case EDQUOT: return ERR_NOSPACE;
+    case ENOENT: return ERR_NOTFOUND;
+    case EACCES: case EPERM: return ERR_PERM;
+    case EEXIST: return ERR_EXISTS;
+    case ENOMEM: return ERR_NOMEM;
+    case ECONNREFUSED: case ECONNRESET: case EPIPE: return ERR_UNAVAILABLE;
+    case ETIMEDOUT: return ERR_TIMEOUT;
+    default: return ERR_IO;
+    }
+}
+
+int err_sys(struct err *err, const char *fmt, ...) {
+    int e = errno;
+    char what[384];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return err_set(err, err_of_errno(e), "%s: %s", what, strerror(e));
+}
+
+int err_ctx(struct err *err, const char *fmt, ...) {
+    char msg[sizeof err->msg];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    size_t used = n < 0 ? 0 : (size_t)n < sizeof msg ? (size_t)n : sizeof msg - 1;
+    snprintf(msg + used, sizeof msg - used, ": %s", err->msg);
+    memcpy(err->msg, msg, sizeof msg);
+    return -1;
+}
+
+const char *err_name(enum err_code code) { return err_row(code)->name; }
+int err_http(enum err_code code) { return err_row(code)->http; }
+int err_exit(enum err_code code) { return err_row(code)->exit; }
+const char *err_category(enum err_code code) { return err_row(code)->category; }
+bool err_retryable(enum err_code code) { return err_row(code)->retry; }
+
+enum err_code err_by_name(const char *name) {
+    for (int i = 0; name && i < ERR_N; i++)
+        if (strcmp(err_rows[i].name, name) == 0)
+            return (enum err_code)i;
+    return ERR_BUG;
+}
+
+void err_check_failed(const char *file, int line, const char *cond,
+                      const char *fmt, ...) {
+    char why[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(why, sizeof why, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "fettle: bug: %s:%d: %s: %s\n", file, line, cond, why);
+    abort();
+}
