@@ -43,15 +43,17 @@ enum op_kind {
 };
 const char *op_kind_name(enum op_kind kind); /* "forward_backward" */
 
-/* Which weights an unordered op runs on: a base model, or a checkpoint
- * directory on top of it. */
+/* Checkpoints go by id, "<run>/<name>": the directory's path below the
+ * checkpoint root that the worker was started with.
+ * Which weights an unordered op runs on: the worker's base model, or a
+ * checkpoint on top of it. */
 struct op_target {
-    char *dir; /* checkpoint directory, "" = the base model itself */
+    char *ckpt; /* id, "" = the base model itself */
 };
 
 struct op_create {
     char *base; /* registered model name */
-    char *from; /* checkpoint directory to start from, "" = base weights */
+    char *from; /* checkpoint id to start from, "" = base weights */
     uint32_t lora_rank; /* 0 = full tuning */
     float lora_alpha;   /* scaling = alpha / rank */
     uint64_t seed;      /* of the adapter's initialisation */
@@ -104,12 +106,12 @@ const char *ckpt_kind_name(enum ckpt_kind kind); /* "state", "sampler" */
 
 struct op_save {
     enum ckpt_kind kind;
-    char *dir; /* absolute; becomes the committed directory */
+    char *ckpt; /* id; a verified directory that is there already is kept */
     uint64_t step; /* optimizer steps behind the weights, for the manifest */
 };
 
 struct op_load {
-    char *dir;
+    char *ckpt; /* id */
     bool optimizer;
 };
 
