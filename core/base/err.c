@@ -65,14 +65,14 @@ int err_sys(struct err *err, const char *fmt, ...) {
 }
 
 int err_ctx(struct err *err, const char *fmt, ...) {
-    char msg[sizeof err->msg];
+    char prefix[256], msg[sizeof err->msg + sizeof prefix + 3];
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(msg, sizeof msg, fmt, ap);
+    vsnprintf(prefix, sizeof prefix, fmt, ap);
     va_end(ap);
-    size_t used = n < 0 ? 0 : (size_t)n < sizeof msg ? (size_t)n : sizeof msg - 1;
-    snprintf(msg + used, sizeof msg - used, ": %s", err->msg);
-    memcpy(err->msg, msg, sizeof msg);
+    snprintf(msg, sizeof msg, "%s: %s", prefix, err->msg);
+    msg[sizeof err->msg - 1] = 0;
+    memcpy(err->msg, msg, sizeof err->msg);
     return -1;
 }
 
