@@ -35,7 +35,7 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -I. $(CFLAGS) $(WARN) $(SANFLAGS) $(PKG_CFLA
 LDLIBS     = $(PKG_LIBS) -lm -lpthread -ldl
 
 # ---- modules: one archive each; LIBS_x is what x may use, itself first ----
-CORE := base wire model text train sample ckpt engine daemon client recipe
+CORE := base wire model text train sample ckpt engine daemon client starter recipe
 MODS := $(CORE) kernels store tui views
 LIBS_base    := base
 LIBS_wire    := wire base
@@ -50,8 +50,9 @@ LIBS_ckpt    := ckpt train sample $(LIBS_text)
 LIBS_engine  := engine $(LIBS_ckpt)
 LIBS_daemon  := daemon store wire base
 LIBS_client  := client wire base
-LIBS_recipe  := recipe client $(LIBS_text)
-LIBS_views   := views recipe client daemon engine ckpt train sample text model kernels store wire base tui
+LIBS_starter := starter $(LIBS_text)
+LIBS_recipe  := recipe starter client $(LIBS_text)
+LIBS_views   := views recipe starter client daemon engine ckpt train sample text model kernels store wire base tui
 
 SRC_kernels_once := $(wildcard kernels/*.c) $(addprefix kernels/cpu/,mem.c pool.c cpu.c)
 SRC_kernels_isa  := $(filter-out $(SRC_kernels_once),$(wildcard kernels/cpu/*.c))
@@ -123,7 +124,7 @@ t/%: $(BUILD)/t/%
 	@FETTLE=$(abspath $(BUILD)/fettle) $<
 
 lint: ## arrows, banned functions, globals, format
-	@tests/lint.sh
+	@BUILD=$(BUILD) tests/lint.sh && tests/lint_selftest.sh
 
 asan: ## the whole test run under ASan and UBSan
 	@$(MAKE) --no-print-directory BUILD=build-asan SAN=address,undefined CFLAGS="-O1 -g" test

@@ -21,9 +21,9 @@
 struct client;
 
 struct client_opts {
-    const char *home;   /* absolute, from fs_home() */
-    bool no_start;      /* UNAVAILABLE instead of starting a daemon */
-    int retry_ms;       /* 0 = CLIENT_RETRY_MS; -1 = never retry */
+    const char *home; /* absolute, from fs_home() */
+    bool no_start;    /* UNAVAILABLE instead of starting a daemon */
+    int retry_ms;     /* 0 = CLIENT_RETRY_MS; -1 = never retry */
 };
 
 struct client *client_open(const struct client_opts *opts, struct err *err);

@@ -49,7 +49,7 @@ enum err_code {
 #define ERR_ENUM(id, name, http, exit, category, retry) ERR_##id,
     ERR_TABLE(ERR_ENUM)
 #undef ERR_ENUM
-    ERR_N
+        ERR_N
 };
 
 struct err {
@@ -81,7 +81,8 @@ enum err_code err_by_name(const char *name);
 
 /* Our own bugs at boundaries; always on, prints and aborts. Not for input. */
 #define CHECK(cond, ...) \
-    ((cond) ? (void)0 : err_check_failed(__FILE__, __LINE__, #cond, __VA_ARGS__))
+    ((cond) ? (void)0 \
+            : err_check_failed(__FILE__, __LINE__, #cond, __VA_ARGS__))
 _Noreturn void err_check_failed(const char *file, int line, const char *cond,
                                 const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

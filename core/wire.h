@@ -24,7 +24,7 @@
 
 #include <stdint.h>
 
-#define WIRE_MAX (256u << 20)   /* one op or one result */
+#define WIRE_MAX (256u << 20)      /* one op or one result */
 #define WIRE_TOKENS_MAX (1u << 20) /* tokens of one datum */
 #define WIRE_NAME_MAX 256
 #define WIRE_PATH_MAX 4096
@@ -34,10 +34,10 @@ enum op_kind {
     OP_FORWARD,          /* logprobs and loss, no gradient */
     OP_FORWARD_BACKWARD, /* gradients accumulate until OP_OPTIM_STEP */
     OP_OPTIM_STEP,
-    OP_SAVE,   /* commits a checkpoint directory */
-    OP_LOAD,   /* replaces weights (and optimizer) by a checkpoint's */
-    OP_SAMPLE, /* seq > 0: on the model's live weights, in order;
-                  seq == 0: on `target`, unordered, never journaled */
+    OP_SAVE,     /* commits a checkpoint directory */
+    OP_LOAD,     /* replaces weights (and optimizer) by a checkpoint's */
+    OP_SAMPLE,   /* seq > 0: on the model's live weights, in order;
+                    seq == 0: on `target`, unordered, never journaled */
     OP_LOGPROBS, /* unordered like a sample with seq 0 */
     OP_N
 };
@@ -52,8 +52,8 @@ struct op_target {
 };
 
 struct op_create {
-    char *base; /* registered model name */
-    char *from; /* checkpoint id to start from, "" = base weights */
+    char *base;         /* registered model name */
+    char *from;         /* checkpoint id to start from, "" = base weights */
     uint32_t lora_rank; /* 0 = full tuning */
     float lora_alpha;   /* scaling = alpha / rank */
     uint64_t seed;      /* of the adapter's initialisation */
@@ -83,9 +83,9 @@ enum datum_field {
 /* One sequence. targets[i*k+j] is predicted from tokens[0..i]; nobody shifts
  * anything on the way. A loss is a plain sum over tokens and datums. */
 struct datum {
-    uint32_t n, k;     /* tokens; targets per token, usually 1 */
-    uint32_t *tokens;  /* (n) */
-    uint32_t *targets; /* (n,k) */
+    uint32_t n, k;              /* tokens; targets per token, usually 1 */
+    uint32_t *tokens;           /* (n) */
+    uint32_t *targets;          /* (n,k) */
     float *field[DATUM_FIELDS]; /* (n,k) each or NULL */
 };
 
@@ -106,7 +106,7 @@ const char *ckpt_kind_name(enum ckpt_kind kind); /* "state", "sampler" */
 
 struct op_save {
     enum ckpt_kind kind;
-    char *ckpt; /* id; a verified directory that is there already is kept */
+    char *ckpt;    /* id; a verified directory that is there already is kept */
     uint64_t step; /* optimizer steps behind the weights, for the manifest */
 };
 
@@ -136,8 +136,8 @@ struct op_sample {
     uint32_t n_stop_tokens;
     uint32_t *stop_tokens;
     uint32_t n_stops;
-    char **stops;           /* stop strings */
-    bool default_stop;      /* also stop at the model's or renderer's end */
+    char **stops;      /* stop strings */
+    bool default_stop; /* also stop at the model's or renderer's end */
     bool prompt_logprobs;
     bool stream; /* send partial results */
 };
@@ -191,17 +191,17 @@ struct sample {
 struct result {
     uint32_t n_metrics;
     struct metric *metrics;
-    uint32_t n_logprobs;   /* datums of a pass; 1 for OP_LOGPROBS */
+    uint32_t n_logprobs;    /* datums of a pass; 1 for OP_LOGPROBS */
     uint32_t *logprobs_len; /* (n_logprobs) floats each */
     float **logprobs;       /* pass: (n,k) of datum i; LOGPROBS: of token i
                                given tokens < i, [0] is NAN */
     uint32_t n_samples;
     struct sample *samples;
-    uint32_t n_prompt;       /* prompt tokens, with OP_SAMPLE */
+    uint32_t n_prompt; /* prompt tokens, with OP_SAMPLE */
     uint32_t *prompt_tokens;
-    float *prompt_logprobs;  /* (n_prompt) or NULL, [0] is NAN */
-    uint64_t bytes;          /* OP_SAVE: size of the committed directory */
-    uint64_t exec_us;        /* time of execution */
+    float *prompt_logprobs; /* (n_prompt) or NULL, [0] is NAN */
+    uint64_t bytes;         /* OP_SAVE: size of the committed directory */
+    uint64_t exec_us;       /* time of execution */
 };
 
 void result_encode(const struct result *r, struct buf *b);

@@ -43,12 +43,16 @@ int err_set(struct err *err, enum err_code code, const char *fmt, ...) {
 
 static enum err_code err_of_errno(int e) {
     switch (e) {
-    case ENOSPC: case EDQUOT: return ERR_NOSPACE;
+    case ENOSPC:
+    case EDQUOT: return ERR_NOSPACE;
     case ENOENT: return ERR_NOTFOUND;
-    case EACCES: case EPERM: return ERR_PERM;
+    case EACCES:
+    case EPERM: return ERR_PERM;
     case EEXIST: return ERR_EXISTS;
     case ENOMEM: return ERR_NOMEM;
-    case ECONNREFUSED: case ECONNRESET: case EPIPE: return ERR_UNAVAILABLE;
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EPIPE: return ERR_UNAVAILABLE;
     case ETIMEDOUT: return ERR_TIMEOUT;
     default: return ERR_IO;
     }

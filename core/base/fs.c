@@ -1,4 +1,5 @@
-/* fs: durable files. Invariant: a final name never shows a half-written file. */
+/* fs: durable files. Invariant: a final name never shows a half-written file.
+ */
 #include "core/fs.h"
 
 #include <dirent.h>

@@ -19,8 +19,8 @@ static bool json_deeper(const json_t *v, int depth) {
     } else if (json_is_object(v)) {
         const char *k;
         json_t *e;
-        json_object_foreach((json_t *)v, k, e) if (json_deeper(e, depth + 1))
-            return true;
+        json_object_foreach((json_t *)v, k,
+                            e) if (json_deeper(e, depth + 1)) return true;
     }
     return false;
 }
@@ -28,8 +28,8 @@ static bool json_deeper(const json_t *v, int depth) {
 json_t *json_read(const char *text, size_t len, const char *what,
                   struct err *err) {
     json_error_t je;
-    json_t *v = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY,
-                           &je);
+    json_t *v =
+        json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
     if (!v) {
         err_set(err, ERR_INVAL, "%s: line %d, column %d: %s", what, je.line,
                 je.column, je.text);

@@ -79,11 +79,10 @@ void log_line(struct log *l, enum log_level level, const char *fmt, ...) {
     time_t t = (time_t)(us / 1000000);
     struct tm tm;
     gmtime_r(&t, &tm);
-    int n = snprintf(line, sizeof line,
-                     "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ %-5s %s: %s\n",
-                     tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
-                     tm.tm_min, tm.tm_sec, (int)(us / 1000 % 1000),
-                     log_names[level], l->who, msg);
+    int n = snprintf(
+        line, sizeof line, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ %-5s %s: %s\n",
+        tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
+        tm.tm_sec, (int)(us / 1000 % 1000), log_names[level], l->who, msg);
     ssize_t w = 0;
     if (l->fd >= 0)
         w = write(l->fd, line, (size_t)n);

@@ -31,8 +31,10 @@ START_TEST(err_sys_maps_errno_to_codes) {
     struct {
         int e;
         enum err_code code;
-    } rows[] = {{ENOSPC, ERR_NOSPACE}, {ENOENT, ERR_NOTFOUND},
-                {EACCES, ERR_PERM},    {EIO, ERR_IO}};
+    } rows[] = {{ENOSPC, ERR_NOSPACE},
+                {ENOENT, ERR_NOTFOUND},
+                {EACCES, ERR_PERM},
+                {EIO, ERR_IO}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct err err = {0};
         errno = rows[i].e;

@@ -99,7 +99,8 @@ END_TEST
 
 START_TEST(fs_check_name_takes_names_and_refuses_paths) {
     static const char *good[] = {"a", "final", "step-20", "1_x.y"};
-    static const char *bad[] = {"", "..", "a/b", "-x", ".x", "a..b", "ä", "a b"};
+    static const char *bad[] = {"",   "..",   "a/b", "-x",
+                                ".x", "a..b", "ä",   "a b"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         struct err err = {0};
         ck_assert_int_eq(fs_check_name("run", good[i], &err), 0);
