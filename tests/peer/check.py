@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""fettle beside PyTorch, transformers and peft, on models made here.
+
+usage: check.py FETTLE [--seed N] [--models DIR]
+
+Draws tiny models of each family with random weights, sizes and seeds, trains
+the same rows with `fettle run sft` and with a plain PyTorch loop, and compares:
+  train_mean_nll of the first 20 steps, each reduction, full tuning  (1e-3 relative)
+  fettle logprobs with transformers in float32                       (1e-4)
+  trainer's and sampler's logprobs                                   (equal bits)
+  exported PEFT adapter and HF directory, loaded in peft / transformers (1e-4)
+Needs torch, transformers and peft (CPU). Ends with 'N passed, N failed'.
+"""
+import argparse, json, os, random, subprocess, sys, tempfile
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
+
+torch.set_num_threads(2)
+RESULTS = []
+
+
+def families(rnd):
+    """One drawn config a family: odd vocabulary, several head layouts, tied or not."""
+    def base(**kw):
+        heads, kv = rnd.choice([(4, 2), (6, 3), (3, 1), (8, 8)])
+        d = rnd.choice([8, 12, 16])
+        return dict(vocab_size=rnd.randrange(200, 400), hidden_size=heads * d, intermediate_size=rnd.randrange(40, 120),
+                    num_hidden_layers=rnd.choice([1, 2, 3]), num_attention_heads=heads, num_key_value_heads=kv,
+                    max_position_embeddings=512, tie_word_embeddings=rnd.random() < 0.5, **kw)
+    llama3 = dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0,
+                  high_freq_factor=4.0, original_max_position_embeddings=64)
+    yield "llama", LlamaConfig(**base())
+    yield "llama3", LlamaConfig(rope_parameters=llama3, **base())
+    yield "qwen2", Qwen2Config(**base())
+    yield "qwen3", Qwen3Config(head_dim=rnd.choice([8, 20, 32]), **base())
+
+
+def make_model(config, dtype, seed, path):
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn_like(p) * (0.08 if p.dim() > 1 else 0.1) + (1.0 if p.dim() == 1 else 0.0))
+    model.to(dtype).save_pretrained(path)
+
+
+def make_rows(vocab, rnd, n, path):
+    rows = []
+    for _ in range(n):
+        k = rnd.randrange(3, 60)
+        rows.append(dict(tokens=[rnd.randrange(vocab) for _ in range(k)],
+                         weights=[rnd.choice([0, 1, 1, 0.5]) for _ in range(k - 1)] + [1]))
+    with open(path, "w") as f:
+        f.writelines(json.dumps(r) + "\n" for r in rows)
+    return rows
+
+
+def fettle(args, home, stdin=None):
+    r = subprocess.run([FETTLE, *args, "--home", home], input=stdin, capture_output=True, text=True)
+    if r.returncode != 0:
+        raise RuntimeError(f"fettle {' '.join(args)}: exit {r.returncode}: {r.stderr[-600:]}{r.stdout[-300:]}")
+    return r.stdout
+
+
+def scaled(batch, reduction):
+    ws = [torch.tensor(r["weights"][1:], dtype=torch.float64) for r in batch]
+    if reduction == "mean":
+        return [w / w.sum() if w.sum() > 0 else w for w in ws]
+    if reduction == "token":
+        total = sum(w.sum() for w in ws)
+        return [w / total for w in ws]
+    return ws
+
+
+def torch_trace(path, rows, steps, batch_size, lr, reduction):
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
+    opt = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+    trace = []
+    for s in range(steps):
+        batch = rows[s * batch_size:(s + 1) * batch_size]
+        weights = scaled(batch, reduction)
+        num = den = 0.0
+        opt.zero_grad()
+        for r, w in zip(batch, weights):
+            x = torch.tensor(r["tokens"])
+            lp = torch.log_softmax(model(input_ids=x[None, :-1]).logits[0].float(), -1).gather(1, x[1:, None])[:, 0]
+            (-(w.float() * lp).sum()).backward()
+            num += float((w * lp.detach().double()).sum())
+            den += float(w.sum())
+        opt.step()
+        trace.append(-num / den)
+    return trace
+
+
+def check(name, ok, detail):
+    RESULTS.append(bool(ok))
+    print(f"{'ok  ' if ok else 'FAIL'} {name}: {detail}", flush=True)
+
+
+def reference_logprobs(model, tokens):
+    x = torch.tensor(tokens)
+    lp = torch.log_softmax(model(input_ids=x[None]).logits[0].float(), -1)
+    return lp[:-1].gather(1, x[1:, None])[:, 0].tolist()
+
+
+def worst(a, b):
+    return max((abs(x - y) for x, y in zip(a, b)), default=0.0)
+
+
+def logprob_lines(home, target, seqs, *flags):
+    out = fettle(["logprobs", target, *flags], home, "".join(json.dumps({"tokens": s}) + "\n" for s in seqs))
+    return [json.loads(line)["logprobs"] for line in out.splitlines()]
+
+
+def one_family(name, config, dtype, rnd, work):
+    home, path, data = f"{work}/home", f"{work}/{name}", f"{work}/{name}.jsonl"
+    make_model(config, dtype, rnd.randrange(1 << 30), path)
+    steps, batch = 20, 4
+    rows = make_rows(config.vocab_size, rnd, steps * batch, data)
+    fettle(["model", "add", name, path], home)
+    full_ckpt = None
+    for reduction in ("sum", "token", "mean"):
+        lr = 1e-3
+        out = json.loads(fettle(["run", "sft", f"model={name}", f"data={data}", f"learning_rate={lr}", "lr_schedule=constant",
+                                 f"batch_size={batch}", "lora_rank=0", f"reduction={reduction}", "shuffle=false", "save_every=0",
+                                 "eval_every=0", "sample_every=0", "--wait", "--json"], home))
+        points = [json.loads(l) for l in fettle(["metrics", str(out["run"]), "train_mean_nll", "--json"], home).splitlines()]
+        got = [p["value"] for p in sorted(points, key=lambda p: p["step"])]
+        want = torch_trace(path, rows, steps, batch, lr, reduction)
+        rel = max(abs(g - w) / abs(w) for g, w in zip(got, want)) if len(got) == steps else float("inf")
+        check(f"{name} {dtype} full tuning reduction={reduction}", rel <= 1e-3, f"{len(got)} steps, worst {rel:.1e} relative")
+        full_ckpt = out["checkpoints"][-1]
+    seqs = [r["tokens"] for r in rows[:6]]
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.no_grad():
+        want = [reference_logprobs(model, s) for s in seqs]
+    got, sampled = logprob_lines(home, name, seqs), logprob_lines(home, name, seqs, "--sampler")
+    check(f"{name} logprobs", all(g[0] is None for g in got) and max(worst(g[1:], w) for g, w in zip(got, want)) <= 1e-4,
+          f"worst {max(worst(g[1:], w) for g, w in zip(got, want)):.1e}")
+    check(f"{name} sampler's logprobs", got == sampled, "equal bits" if got == sampled else "differ")
+    with torch.no_grad():
+        fettle(["export", full_ckpt["id"] if isinstance(full_ckpt, dict) else full_ckpt, "--as", "hf", "-o", f"{work}/{name}-hf"], home)
+        ckpt_id = full_ckpt["id"] if isinstance(full_ckpt, dict) else full_ckpt
+        hf = AutoModelForCausalLM.from_pretrained(f"{work}/{name}-hf", dtype=torch.float32, attn_implementation="eager").eval()
+        want = [reference_logprobs(hf, s) for s in seqs]
+        got = logprob_lines(home, ckpt_id, seqs)
+        w = max(worst(g[1:], x) for g, x in zip(got, want))
+        check(f"{name} exported HF directory", w <= 1e-4, f"worst {w:.1e}")
+        out = json.loads(fettle(["run", "sft", f"model={name}", f"data={data}", "learning_rate=5e-3", "lora_rank=4", f"batch_size={batch}",
+                                 "save_every=0", "eval_every=0", "sample_every=0", "--wait", "--json"], home))
+        ckpt_id = out["checkpoints"][-1]
+        ckpt_id = ckpt_id["id"] if isinstance(ckpt_id, dict) else ckpt_id
+        fettle(["export", ckpt_id, "--as", "peft", "-o", f"{work}/{name}-peft"], home)
+        import peft
+        base = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
+        lora = peft.PeftModel.from_pretrained(base, f"{work}/{name}-peft").eval()
+        want = [reference_logprobs(lora, s) for s in seqs]
+        got = logprob_lines(home, ckpt_id, seqs)
+        w = max(worst(g[1:], x) for g, x in zip(got, want))
+        base_gap = max(worst(g[1:], x) for g, x in zip(logprob_lines(home, name, seqs), want))
+        check(f"{name} exported PEFT adapter", w <= 1e-4 and base_gap > 1e-3, f"worst {w:.1e} (the base is {base_gap:.1e} away)")
+        fettle(["export", ckpt_id, "--as", "hf", "-o", f"{work}/{name}-merged"], home)
+        merged = AutoModelForCausalLM.from_pretrained(f"{work}/{name}-merged", dtype=torch.float32, attn_implementation="eager").eval()
+        w = max(worst(g[1:], reference_logprobs(merged, s)) for g, s in zip(got, seqs))
+        check(f"{name} exported merged directory", w <= 1e-4, f"worst {w:.1e}")
+
+
+def main():
+    global FETTLE
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("fettle")
+    ap.add_argument("--seed", type=int, default=1)
+    a = ap.parse_args()
+    FETTLE = os.path.abspath(a.fettle)
+    rnd = random.Random(a.seed)
+    with tempfile.TemporaryDirectory() as work:
+        try:
+            for i, (name, config) in enumerate(families(rnd)):
+                try:
+                    one_family(name, config, [torch.float32, torch.bfloat16, torch.float16][i % 3], rnd, work)
+                except Exception as e:
+                    check(name, False, repr(e))
+        finally:
+            subprocess.run([FETTLE, "stop", "--home", f"{work}/home"], capture_output=True)
+    print(f"{sum(RESULTS)} passed, {len(RESULTS) - sum(RESULTS)} failed")
+    return 0 if all(RESULTS) and RESULTS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
