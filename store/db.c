@@ -170,7 +170,6 @@ static int query_v(struct store *st, sqlite3_stmt **q, const char *sql,
             return rc;
         }
     }
-    st->deadline_ms = st->read_ms > 0 ? now_ms() + st->read_ms : 0;
     return STORE_OK;
 }
 
@@ -247,7 +246,10 @@ double db_real(sqlite3_stmt *q, int col) {
 
 /* ---- transactions ---- */
 
-void read_enter(struct store *st, const char *doing) { st->doing = doing; }
+void read_enter(struct store *st, const char *doing) {
+    st->doing = doing;
+    st->deadline_ms = st->read_ms > 0 ? now_ms() + st->read_ms : 0;
+}
 
 static int may_write(struct store *st) {
     if (st->mode != STORE_WRITE)

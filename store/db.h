@@ -109,9 +109,6 @@ typedef void row_fn(struct rows *r, sqlite3_stmt *q, void *row);
  * empty. size is the row's. */
 int rows_read(struct store *st, sqlite3_stmt *q, struct rows *r, size_t size,
               row_fn *fn);
-/* STORE_NOTFOUND, with this message, for a set that has no row. */
-int rows_some(struct store *st, int rc, const struct rows *r, const char *what,
-              const char *name);
 /* Copies into the set; NULL and nomem when memory is out. */
 void *rows_alloc(struct rows *r, size_t len);
 const char *rows_text(struct rows *r, sqlite3_stmt *q, int col);

@@ -95,10 +95,3 @@ int rows_read(struct store *st, sqlite3_stmt *q, struct rows *r, size_t size,
         rows_clear(r);
     return rc;
 }
-
-int rows_some(struct store *st, int rc, const struct rows *r, const char *what,
-              const char *name) {
-    if (rc < 0 || r->n > 0)
-        return rc;
-    return db_err(st, STORE_NOTFOUND, "no %s '%s'", what, name);
-}
