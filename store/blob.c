@@ -47,21 +47,26 @@ static int names_add(struct store *st, struct names *l, const char *name) {
     return STORE_OK;
 }
 
-static void names_drop(struct store *st, struct names *l, bool unlink_them) {
+/* Down to the first `keep`. */
+static void names_drop(struct store *st, struct names *l, int keep,
+                       bool unlink_them) {
     char path[PATH_CAP];
-    for (int i = 0; i < l->n; i++) {
-        path_of(st, l->v[i], path);
+    while (l->n > keep) {
+        path_of(st, l->v[--l->n], path);
         if (unlink_them)
             unlink(path); /* what stays is swept at the next start */
-        free(l->v[i]);
+        free(l->v[l->n]);
     }
-    free(l->v);
-    *l = (struct names){0};
+}
+
+void blobs_undo(struct store *st) {
+    names_drop(st, &st->born, st->born_mark, true);
+    names_drop(st, &st->doomed, st->doomed_mark, false);
 }
 
 void blobs_settle(struct store *st, bool committed) {
-    names_drop(st, &st->born, !committed);
-    names_drop(st, &st->doomed, committed);
+    names_drop(st, &st->born, 0, !committed);
+    names_drop(st, &st->doomed, 0, committed);
 }
 
 int blob_doom(struct store *st, const char *name) {

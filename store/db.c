@@ -362,6 +362,8 @@ int tx_enter(struct store *st, const char *doing) {
     int rc = may_write(st);
     if (rc < 0)
         return rc;
+    st->born_mark = st->born.n;
+    st->doomed_mark = st->doomed.n;
     return st->in_tx ? db_exec(st, "SAVEPOINT call", "")
                      : db_exec(st, "BEGIN IMMEDIATE", "");
 }
@@ -373,6 +375,7 @@ int tx_leave(struct store *st, int rc) {
         note_lost(st);
         if (!st->tx_lost)
             quiet(st, "ROLLBACK TO call; RELEASE call");
+        blobs_undo(st);
     } else {
         quiet(st, "ROLLBACK");
         blobs_settle(st, false);

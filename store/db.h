@@ -40,14 +40,14 @@ struct store {
     int dead;     /* status that every later write gets, 0 = healthy */
     bool in_tx;   /* the caller's transaction */
     bool tx_lost; /* SQLite rolled the caller's transaction back */
-    int depth;    /* of calls inside a transaction */
     int64_t commits;
     int wal_pages, wal_tried; /* in the log; when last checkpointed */
     int read_ms;
     int64_t deadline_ms;
-    const char *doing;   /* what the public call attempts */
-    struct names born;   /* files made in this transaction */
-    struct names doomed; /* files to remove once it is committed */
+    const char *doing;          /* what the public call attempts */
+    struct names born;          /* files made in this transaction */
+    struct names doomed;        /* files to remove once it is committed */
+    int born_mark, doomed_mark; /* their lengths when the call began */
     struct stmt_slot slot[STMT_SLOTS];
     char msg[1024];
 };
@@ -143,6 +143,8 @@ int blob_read(struct store *st, const char *name, size_t len, struct rows *r,
               const void **p);
 /* Removed once the transaction is committed. */
 int blob_doom(struct store *st, const char *name);
+/* Forgets what the call that just failed did. */
+void blobs_undo(struct store *st);
 /* After a commit or rollback. */
 void blobs_settle(struct store *st, bool committed);
 /* Removes files that no row names; for the writer, at open. */

@@ -345,6 +345,8 @@ void store_close(struct store *st) {
         sqlite3_db_config(st->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     disconnect_db(st);
     blobs_settle(st, false);
+    free(st->born.v);
+    free(st->doomed.v);
     if (st->hwm_fd >= 0)
         close(st->hwm_fd);
     if (st->lock_fd >= 0)
