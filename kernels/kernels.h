@@ -100,7 +100,7 @@ struct kern_rope {
     int32_t T, heads, D, rot;
     float *x; /* (T, heads, D) in place, rows ldx apart */
     int64_t ldx;
-    const int32_t *pos; /* (T) dev */
+    const int32_t *pos;     /* (T) dev */
     const float *cos, *sin; /* (max_pos, rot/2) dev */
     bool inverse;
 };
@@ -113,31 +113,32 @@ struct kern_rope {
  * Query head h uses kv head h / (H/K). Backward recomputes p from lse. */
 struct kern_attn {
     int32_t T, n_seq, H, K, D;
-    const int32_t *start; /* (n_seq+1) dev: first row of each sequence */
-    int32_t max_len;      /* longest sequence */
-    int32_t window;       /* 0 = none */
-    float scale, softcap; /* softcap 0 = none */
-    const float *sinks;   /* (H) dev or NULL */
+    const int32_t *start;   /* (n_seq+1) dev: first row of each sequence */
+    int32_t max_len;        /* longest sequence */
+    int32_t window;         /* 0 = none */
+    float scale, softcap;   /* softcap 0 = none */
+    const float *sinks;     /* (H) dev or NULL */
     const float *q, *k, *v; /* (T,H,D) (T,K,D) (T,K,D), rows ld* apart */
     int64_t ldq, ldk, ldv;
     float *o; /* (T,H,D), rows ldo apart */
     int64_t ldo;
     float *lse; /* (T,H); may be NULL forward-only */
     /* backward: = , each sum a chain in row order */
-    const float *d_o;     /* (T,H,D), rows ldo apart */
-    float *dq, *dk, *dv;  /* like q, k, v, rows ldq, ldk, ldv apart */
-    float *dsinks;        /* (H) += or NULL */
+    const float *d_o;    /* (T,H,D), rows ldo apart */
+    float *dq, *dk, *dv; /* like q, k, v, rows ldq, ldk, ldv apart */
+    float *dsinks;       /* (H) += or NULL */
 };
 
 /* Paged KV cache: page p holds KERN_PAGE positions of one sequence,
- * layout [page][k|v][K][KERN_PAGE][D] f32. table: page of each block. */
+ * 2*K*KERN_PAGE*D f32 in a layout that is the backend's own. table: page of
+ * each block. */
 #define KERN_PAGE 64
 struct kern_kv {
     int32_t T, K, D;
     const float *k, *v; /* (T,K,D), rows ldk, ldv apart */
     int64_t ldk, ldv;
-    float *pages;          /* dev */
-    const int32_t *table;  /* (n_seq, max_blocks) dev */
+    float *pages;         /* dev */
+    const int32_t *table; /* (n_seq, max_blocks) dev */
     int32_t max_blocks;
     const int32_t *seq, *pos; /* (T) dev: table row and position of a token */
 };
@@ -166,7 +167,7 @@ struct kern_glu {
     enum kern_act act;
     const float *gate, *up; /* (T,F), rows ldg apart */
     int64_t ldg;
-    float *y; /* (T,F) dense */
+    float *y;           /* (T,F) dense */
     const float *dy;    /* (T,F) dense */
     float *dgate, *dup; /* (T,F), rows ldg apart */
 };
@@ -209,9 +210,9 @@ enum kern_loss_kind {
 struct kern_loss {
     enum kern_loss_kind kind;
     int32_t n;
-    const float *lp;             /* (n) */
-    const float *w, *q, *A;      /* (n) weights; logprobs; advantages */
-    const float *lo, *hi;        /* (n) ratio bounds */
+    const float *lp;        /* (n) */
+    const float *w, *q, *A; /* (n) weights; logprobs; advantages */
+    const float *lo, *hi;   /* (n) ratio bounds */
     float beta;
     float *loss, *g; /* (n) out */
 };
@@ -270,9 +271,10 @@ struct kern_ops {
     /* f32 out of any dtype. */
     int (*widen)(struct kern *k, float *y, const void *x, enum kern_dtype t,
                  int64_t n);
-    /* *out (dev) = Σ x² in double: 16 partials as in sum16. */
+    /* *out (dev) = Σ x² in double: sum16 over chunks of 65536, the chunks in
+     * order. */
     int (*sumsq)(struct kern *k, double *out, const float *x, int64_t n);
-#define KERN_MEMBER(name, args) int (*name)(struct kern *k, const args *a);
+#define KERN_MEMBER(name, args) int (*name)(struct kern * k, const args *a);
     KERN_OPS(KERN_MEMBER)
 #undef KERN_MEMBER
 };

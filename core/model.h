@@ -1,0 +1,290 @@
+/*
+ * model - a Hugging Face directory as a network: its configuration, weights,
+ * adapters, and the one forward pass that trainer and sampler share.
+ *
+ *     struct model *m = model_open(dir, kern, &err);       // maps the weights
+ *     struct net *net = net_new(m, kern, &err);            // one thread's buffers
+ *     struct policy p = {.weights = model_weights(m)};     // base, no adapter
+ *     net_pass(net, &p, &batch, false, &err);              // packed sequences
+ *     net_head(net, &p, &head, &err);                      // logprobs, gradients
+ *
+ * A struct model is immutable after model_open and may be shared by threads;
+ * a net belongs to one thread. Weights: (out, in) row-major as in the files.
+ * Legend: T tokens, C width, H heads, K kv heads, D head size, F ffn width,
+ * V vocab, L layers, R rank.
+ */
+#ifndef FETTLE_CORE_MODEL_H
+#define FETTLE_CORE_MODEL_H
+
+#include "core/err.h"
+#include "kernels/kernels.h"
+
+#include <stdint.h>
+
+/* ---- configuration ---- */
+
+#define CONF_EOS_MAX 8
+
+enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 };
+
+struct rope_conf {
+    enum rope_type type;
+    double theta, factor;
+    double low_freq_factor, high_freq_factor, original_max; /* llama3 */
+};
+
+struct conf {
+    char family[32]; /* model_type */
+    int32_t C, L, H, K, D, F, V;
+    int32_t max_pos; /* context limit, tokens */
+    float norm_eps;
+    bool tied;             /* lm_head is the embedding */
+    bool qkv_bias, o_bias; /* attention's biases */
+    bool qk_norm;          /* rmsnorm over each head of q and k */
+    int32_t window;        /* of sliding layers, 0 = none */
+    uint64_t *sliding;     /* bit i = layer i slides; owned */
+    struct rope_conf rope;
+    uint32_t eos[CONF_EOS_MAX];
+    int n_eos;
+    int64_t bos; /* -1 = none */
+};
+
+/* Reads DIR/config.json (and generation_config.json); UNSUPPORTED names what
+ * this program has no implementation of. */
+int conf_read(struct conf *c, const char *dir, struct err *err);
+void conf_release(struct conf *c);
+bool conf_slides(const struct conf *c, int layer);
+int64_t conf_params(const struct conf *c);
+
+/* ---- safetensors ---- */
+
+struct st_tensor {
+    const char *name;
+    enum kern_dtype dtype;
+    int rank;
+    int64_t shape[8];
+    int64_t bytes;
+    const void *data; /* mapped, read only */
+};
+
+struct st; /* one file, or the shards of an index */
+
+/* DIR/model.safetensors, or what DIR/model.safetensors.index.json lists.
+ * Everything is validated before anything is used. */
+struct st *st_open_dir(const char *dir, struct err *err);
+struct st *st_open_file(const char *path, struct err *err);
+void st_close(struct st *s);
+int st_count(const struct st *s);
+const struct st_tensor *st_at(const struct st *s, int i); /* by name */
+const struct st_tensor *st_find(const struct st *s, const char *name);
+/* The value of a key in __metadata__ of the first file; NULL = absent. */
+const char *st_meta(const struct st *s, const char *key);
+
+/* Writes one file, the tensors sorted by name; the same bytes for the same
+ * tensors. Data is asked for in that order, so nothing big is held twice. */
+struct st_out {
+    const char *name;
+    enum kern_dtype dtype;
+    int rank;
+    int64_t shape[8];
+};
+/* Fills `out` (as many bytes as tensor i takes). */
+typedef int st_fill_fn(void *arg, int i, void *out, struct err *err);
+struct st_meta_kv {
+    const char *key, *value;
+};
+int st_write(const char *path, const struct st_out *t, int n,
+             const struct st_meta_kv *meta, int n_meta, st_fill_fn *fill,
+             void *arg, struct err *err);
+int64_t st_out_bytes(const struct st_out *t);
+
+/* ---- the table of weights ---- */
+
+enum slot {
+    SLOT_EMBED,
+    SLOT_NORM,
+    SLOT_HEAD,
+    SLOT_ATTN_NORM, /* from here on: one a layer */
+    SLOT_Q,
+    SLOT_K,
+    SLOT_V,
+    SLOT_O,
+    SLOT_Q_BIAS,
+    SLOT_K_BIAS,
+    SLOT_V_BIAS,
+    SLOT_O_BIAS,
+    SLOT_Q_NORM,
+    SLOT_K_NORM,
+    SLOT_MLP_NORM,
+    SLOT_GATE,
+    SLOT_UP,
+    SLOT_DOWN,
+    SLOTS
+};
+
+/* One weight of this model: which, where, what shape, and its name. */
+struct weight_info {
+    enum slot slot;
+    int layer; /* -1 = of the whole model */
+    int64_t rows, cols; /* cols 1 and rank 1 for norms and biases */
+    int rank;
+    bool is_lora; /* an adapter can sit on it */
+    char name[128];
+};
+
+/* A tensor on the device. 1-dimensional ones are always f32. */
+struct weight {
+    const void *dev;
+    enum kern_dtype dtype;
+};
+
+struct model;
+
+struct weights {
+    const struct model *model;
+    struct weight *w; /* (model_count) in the model's order */
+};
+
+struct model *model_open(const char *dir, struct kern *k, struct err *err);
+void model_close(struct model *m);
+const struct conf *model_conf(const struct model *m);
+const char *model_dir(const struct model *m);
+const struct weights *model_weights(const struct model *m);
+/* The model's weights; the tied head has no entry of its own. */
+int model_count(const struct model *m);
+const struct weight_info *model_info(const struct model *m, int i);
+/* Index of a weight, -1 when the model has none there. */
+int model_index(const struct model *m, enum slot slot, int layer);
+
+/* An own f32 copy of all weights, at *dev (one allocation, of
+ * model_floats() floats, kern free()); offsets as in model_offset(). */
+int64_t model_floats(const struct model *m);
+int64_t model_offset(const struct model *m, int i);
+int model_widen(const struct model *m, struct kern *k, float *dev,
+                struct err *err);
+
+/* ---- adapters ---- */
+
+struct lora_conf {
+    int32_t rank;
+    float alpha; /* scaling = alpha / rank */
+    bool attn, mlp, unembed;
+};
+
+/* A, B of one adapted weight: y += (x·Aᵀ * scaling)·Bᵀ. */
+struct lora_pair {
+    int weight; /* index into the model's weights; the head's embedding with
+                   is_head when tied */
+    bool is_head;
+    int64_t in, out;
+    float *a, *b; /* (R,in) (out,R) dev, inside the adapter's block */
+    int64_t a_at, b_at; /* their offsets in the block, in floats */
+    char name[128]; /* PEFT module path, "base_model.model.…q_proj" */
+};
+
+struct adapter {
+    struct lora_conf conf;
+    float scaling;
+    int n;
+    struct lora_pair *pair; /* (n) */
+    float *dev;             /* one block, A and B of each pair in order */
+    int64_t floats;
+    struct kern *kern;
+};
+
+/* A is uniform within ±1/sqrt(in) from `seed`, B is 0. */
+struct adapter *adapter_new(const struct model *m, struct kern *k,
+                            const struct lora_conf *conf, uint64_t seed,
+                            struct err *err);
+void adapter_free(struct adapter *a);
+
+/* ---- running ---- */
+
+/* What runs: weights, and an adapter or NULL. */
+struct policy {
+    const struct weights *weights;
+    const struct adapter *adapter;
+};
+
+/* Gradients, laid out like what is trained; NULL members are not wanted. */
+struct net_grads {
+    float *weights;   /* like model_widen's block, for full tuning */
+    float *head;      /* (V,C) when tied: the head's part, kept apart so that
+                         its order does not depend on how a batch is split */
+    float *adapter;   /* like the adapter's block */
+};
+
+struct net;
+struct net *net_new(const struct model *m, struct kern *k, struct err *err);
+void net_free(struct net *n);
+
+/* Packed sequences: row t of sequence s has position t - start[s]. */
+struct net_batch {
+    int32_t T, n_seq;
+    const int32_t *tokens; /* (T) host */
+    const int32_t *start;  /* (n_seq+1) host */
+};
+
+/* Runs the layers; hidden states stay in the net for net_head(). keep: the
+ * activations too, for net_backward(). */
+int net_pass(struct net *n, const struct policy *p, const struct net_batch *b,
+             bool keep, struct err *err);
+
+/* The loss of one chunk of rows, called with logprobs (rows,k) host; fills g
+ * = dLoss/dlogprob (rows,k) host. NULL: forward only. */
+typedef int net_loss_fn(void *arg, int32_t first, int32_t rows,
+                        const float *logprobs, float *g, struct err *err);
+struct net_head {
+    int32_t k;              /* targets a row */
+    const int32_t *targets; /* (T,k) host */
+    float *logprobs;        /* (T,k) host, out */
+    net_loss_fn *loss;      /* NULL = forward only */
+    void *arg;
+    struct net_grads *grads; /* with loss: the head's gradients, += */
+};
+/* Logprobs of the targets for the rows of the last net_pass(), in chunks that
+ * never hold all logits. With a loss the gradient of the hidden states stays
+ * in the net for net_backward(). */
+int net_head(struct net *n, const struct policy *p, const struct net_head *h,
+             struct err *err);
+/* After net_pass(keep) and net_head(loss): accumulates all gradients. */
+int net_backward(struct net *n, const struct policy *p, struct net_grads *g,
+                 struct err *err);
+
+/* ---- the sampler's way: a paged cache ---- */
+
+struct kv; /* a pool of pages for all layers */
+struct kv *kv_new(const struct model *m, struct kern *k, int32_t pages,
+                  struct err *err);
+void kv_free(struct kv *kv);
+/* A page, or -1 when the pool is used up; pages are counted references. */
+int32_t kv_take(struct kv *kv);
+void kv_share(struct kv *kv, int32_t page);
+void kv_drop(struct kv *kv, int32_t page);
+int32_t kv_left(const struct kv *kv);
+int64_t kv_page_bytes(const struct model *m);
+/* Copies the contents of a page (all layers). */
+int kv_copy(struct kv *kv, int32_t to, int32_t from, struct err *err);
+
+/* New tokens of several sequences, appended to their caches. */
+struct net_step {
+    int32_t T;
+    const int32_t *tokens, *seq, *pos; /* (T) host: token, table row, position */
+    int32_t n_seq, max_blocks;
+    const int32_t *table; /* (n_seq, max_blocks) host: page of each block */
+    /* out: logits of these rows */
+    int32_t n_rows;
+    const int32_t *rows; /* (n_rows) host, into 0 … T-1 */
+    float *logits;       /* (n_rows, V) host */
+    /* and logprobs of one target for each row, when targets is not NULL: the
+     * arithmetic of net_head(), bit for bit */
+    const int32_t *targets; /* (n_rows) */
+    float *logprobs;        /* (n_rows) host */
+};
+int net_step(struct net *n, const struct policy *p, struct kv *kv,
+             const struct net_step *s, struct err *err);
+
+/* Lifts a kernel status: "what: why". */
+int err_kern(struct err *err, int rc, const char *what);
+
+#endif

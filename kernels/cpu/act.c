@@ -1,0 +1,71 @@
+/* act: gated activations. silu(x) = x σ(x); gelu_tanh as in PyTorch. */
+#include "kernels/cpu/isa.h"
+
+#define GELU_C 0.7978845608028654f /* sqrt(2/pi) */
+#define GELU_A 0.044715f
+
+/* act(x), and its derivative into *d. */
+INLINE vf act_of(enum kern_act act, vf x, vf *d) {
+    const vf one = v_set(1.0f), half = v_set(0.5f);
+    if (act == KERN_SILU) {
+        vf s = v_sigmoid(x);
+        *d = v_mul(s, v_fma(x, v_sub(one, s), one));
+        return v_mul(x, s);
+    }
+    vf x2 = v_mul(x, x);
+    vf u = v_mul(v_mul(v_set(GELU_C), x), v_fma(v_set(GELU_A), x2, one));
+    vf t = v_tanh(u);
+    vf du = v_mul(v_set(GELU_C), v_fma(v_set(3.0f * GELU_A), x2, one));
+    vf dt = v_mul(v_sub(one, v_mul(t, t)), du);
+    *d = v_fma(v_mul(half, x), dt, v_mul(half, v_add(one, t)));
+    return v_mul(v_mul(half, x), v_add(one, t));
+}
+
+INLINE void act_put(float *p, vf x, int n) {
+    if (n < VL)
+        v_storen(p, x, n);
+    else
+        v_store(p, x);
+}
+
+static void glu_rows(void *arg, int64_t t, int64_t end) {
+    const struct kern_glu *a = arg;
+    vf d;
+    for (; t < end; t++)
+        for (int64_t f = 0; f < a->F; f += VL) {
+            int n = a->F - f < VL ? (int)(a->F - f) : VL;
+            vf g = v_loadn_any(a->gate, KERN_F32, t * a->ldg + f, n);
+            vf u = v_loadn_any(a->up, KERN_F32, t * a->ldg + f, n);
+            act_put(a->y + t * a->F + f, v_mul(act_of(a->act, g, &d), u), n);
+        }
+}
+
+int ISA(glu)(struct kern *k, const struct kern_glu *a) {
+    if (a->F <= 0)
+        return KERN_EINVAL;
+    ISA(ranges)(k, a->T, 1 + 8192 / a->F, glu_rows, (void *)a);
+    return KERN_OK;
+}
+
+static void glu_bwd_rows(void *arg, int64_t t, int64_t end) {
+    const struct kern_glu *a = arg;
+    vf d;
+    for (; t < end; t++)
+        for (int64_t f = 0; f < a->F; f += VL) {
+            int n = a->F - f < VL ? (int)(a->F - f) : VL;
+            int64_t at = t * a->ldg + f;
+            vf g = v_loadn_any(a->gate, KERN_F32, at, n);
+            vf u = v_loadn_any(a->up, KERN_F32, at, n);
+            vf dy = v_loadn_any(a->dy, KERN_F32, t * a->F + f, n);
+            vf y = act_of(a->act, g, &d);
+            act_put(a->dgate + at, v_mul(v_mul(dy, u), d), n);
+            act_put(a->dup + at, v_mul(dy, y), n);
+        }
+}
+
+int ISA(glu_bwd)(struct kern *k, const struct kern_glu *a) {
+    if (a->F <= 0)
+        return KERN_EINVAL;
+    ISA(ranges)(k, a->T, 1 + 8192 / a->F, glu_bwd_rows, (void *)a);
+    return KERN_OK;
+}

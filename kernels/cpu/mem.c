@@ -1,0 +1,80 @@
+/* mem: device memory of the CPU is memory. */
+#include "kernels/cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void *cpu_aligned(size_t bytes) {
+    size_t round = (bytes + CPU_ALIGN) & ~(size_t)(CPU_ALIGN - 1);
+    return bytes > SIZE_MAX / 2 ? NULL : aligned_alloc(CPU_ALIGN, round);
+}
+
+int cpu_reserve(struct cpu *c, size_t bytes) {
+    if (bytes <= c->scratch_bytes)
+        return KERN_OK;
+    for (int i = 0; i < pool_threads(c->pool); i++) {
+        free(c->scratch[i]);
+        c->scratch[i] = cpu_aligned(bytes);
+        if (!c->scratch[i]) {
+            c->scratch_bytes = 0;
+            return KERN_ENOMEM;
+        }
+    }
+    c->scratch_bytes = bytes;
+    return KERN_OK;
+}
+
+static void cpu_close(struct kern *k) {
+    struct cpu *c = cpu_of(k);
+    for (int i = 0; i < CPU_THREADS_MAX; i++)
+        free(c->scratch[i]);
+    pool_free(c->pool);
+    free(c);
+}
+
+static void *cpu_alloc(struct kern *k, size_t bytes) {
+    (void)k;
+    return cpu_aligned(bytes);
+}
+
+static void cpu_free(struct kern *k, void *dev) {
+    (void)k;
+    free(dev);
+}
+
+static int cpu_copy(struct kern *k, void *to, const void *from, size_t bytes) {
+    (void)k;
+    if (bytes)
+        memmove(to, from, bytes);
+    return KERN_OK;
+}
+
+static int cpu_zero(struct kern *k, void *dev, size_t bytes) {
+    (void)k;
+    if (bytes)
+        memset(dev, 0, bytes);
+    return KERN_OK;
+}
+
+static int cpu_sync(struct kern *k) {
+    (void)k;
+    return KERN_OK;
+}
+
+static const void *cpu_adopt(struct kern *k, const void *host, size_t bytes) {
+    (void)k;
+    (void)bytes;
+    return host;
+}
+
+void cpu_mem_ops(struct kern_ops *ops) {
+    ops->close = cpu_close;
+    ops->alloc = cpu_alloc;
+    ops->free = cpu_free;
+    ops->copy_in = cpu_copy;
+    ops->copy_out = cpu_copy;
+    ops->copy = cpu_copy;
+    ops->zero = cpu_zero;
+    ops->sync = cpu_sync;
+    ops->adopt = cpu_adopt;
+}

@@ -1,0 +1,30 @@
+/* rope: rotates pairs (i, i + rot/2) of each head by the position's angle. */
+#include "kernels/cpu/isa.h"
+
+static void rope_head(float *x, const float *cs, const float *sn, int half,
+                      bool inverse) {
+    for (int i = 0; i < half; i++) {
+        float s = inverse ? -sn[i] : sn[i];
+        float a = x[i], b = x[i + half];
+        x[i] = a * cs[i] - b * s;
+        x[i + half] = b * cs[i] + a * s;
+    }
+}
+
+static void rope_rows(void *arg, int64_t t, int64_t end) {
+    const struct kern_rope *a = arg;
+    int half = a->rot / 2;
+    for (; t < end; t++) {
+        int64_t at = (int64_t)a->pos[t] * half;
+        for (int h = 0; h < a->heads; h++)
+            rope_head(a->x + t * a->ldx + (int64_t)h * a->D, a->cos + at,
+                      a->sin + at, half, a->inverse);
+    }
+}
+
+int ISA(rope)(struct kern *k, const struct kern_rope *a) {
+    if (a->rot < 0 || a->rot > a->D || a->rot % 2)
+        return KERN_EINVAL;
+    ISA(ranges)(k, a->T, 16, rope_rows, (void *)a);
+    return KERN_OK;
+}
