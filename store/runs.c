@@ -111,14 +111,14 @@ int store_run_state_by_name(const char *name) {
 
 /* ---- writing runs ---- */
 
-/* One row a leaf; json_tree gives paths such as $.optim.beta1. */
+/* One row a leaf; json_tree gives paths such as $.optim."beta_1". */
 static int config_flatten(struct store *st, int64_t run, const char *config) {
     int rc = db_exec(st, "DELETE FROM config_kv WHERE run=?", "l", run);
     if (rc < 0)
         return rc;
     return db_exec(st,
                    "INSERT OR REPLACE INTO config_kv(run,key,num,text)"
-                   " SELECT ?, substr(fullkey,3),"
+                   " SELECT ?, replace(substr(fullkey,3),'\"',''),"
                    "  CASE type WHEN 'integer' THEN atom WHEN 'real' THEN atom"
                    "   WHEN 'true' THEN 1 WHEN 'false' THEN 0 END,"
                    "  CASE type WHEN 'real' THEN printf('%.15g',atom)"

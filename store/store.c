@@ -248,6 +248,16 @@ static int quick_check(struct store *st) {
     return rc < 0 ? rc : STORE_OK;
 }
 
+/* 0 in a file that is still empty. */
+static int read_commits(struct store *st) {
+    int64_t has_meta;
+    int rc = db_int(st, &has_meta, "PRAGMA user_version", "");
+    if (rc < 0 || !has_meta)
+        return rc;
+    return db_int(st, &st->commits,
+                  "SELECT value FROM meta WHERE key='commits'", "");
+}
+
 static int open_writer(struct store *st) {
     int rc = take_lock(st);
     if (rc == 0)
@@ -263,14 +273,13 @@ static int open_writer(struct store *st) {
     if (rc == 0)
         rc = schema_check(st);
     if (rc == 0)
+        rc = read_commits(st);
+    if (rc == 0)
+        rc = check_hwm(st);
+    if (rc == 0)
         rc = set_up_writer(st); /* the first that writes */
     if (rc == 0)
         rc = schema_open(st);
-    if (rc == 0)
-        rc = db_int(st, &st->commits,
-                    "SELECT value FROM meta WHERE key='commits'", "");
-    if (rc == 0)
-        rc = check_hwm(st);
     return rc < 0 ? rc : blobs_sweep(st);
 }
 
