@@ -116,6 +116,8 @@ int store_check(struct store *st, bool full, store_report_fn *report,
         rc = check_files(&c);
     if (rc == 0 && c.findings == 0 && full)
         rc = series_check(st, report, arg, &c.findings);
+    if (rc == 0 && c.findings == 0 && full)
+        rc = ops_check(st, report, arg, &c.findings);
     if (rc < 0 && c.findings == 0)
         return rc;
     if (c.findings == 0)

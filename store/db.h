@@ -169,8 +169,11 @@ int schema_check(struct store *st);
 /* Migrates to this build's version. */
 int schema_open(struct store *st);
 
-/* Of series.c, for store_check. */
+/* Parts of store_check: curves against their points, bytes of ops against
+ * their sums. */
 int series_check(struct store *st, store_report_fn *report, void *arg,
                  int *findings);
+int ops_check(struct store *st, store_report_fn *report, void *arg,
+              int *findings);
 
 #endif

@@ -553,3 +553,26 @@ int store_ops_unread_errors(struct store *st, struct store_ops *rows) {
     ROWS_MOVE(rows, &r);
     return rc;
 }
+
+/* ---- fsck ---- */
+
+int ops_check(struct store *st, store_report_fn *report, void *arg,
+              int *findings) {
+    sqlite3_stmt *q;
+    int rc = db_query(st, &q, OP_COLUMNS, "");
+    if (rc < 0)
+        return rc;
+    while ((rc = db_next(st, q)) == 1) {
+        struct store_ops one;
+        rc = op_load(st, q, true, &one);
+        store_ops_free(&one);
+        if (rc == STORE_CORRUPT) {
+            report(arg, st->msg);
+            ++*findings;
+        } else if (rc < 0) {
+            db_end(q);
+            return rc;
+        }
+    }
+    return rc;
+}

@@ -91,9 +91,10 @@ void store_rollback(struct store *st);
  * (no query): poll it, then read again what is on the screen. */
 int store_generation(struct store *st, int64_t *gen);
 
-/* Verifies the file: structure (full: every index entry too), references,
- * curves' pyramids, journal files. Calls report for each finding; returns
- * STORE_OK when there was none, else STORE_CORRUPT. Never writes. */
+/* Verifies structure, references and journal files; full: every index entry,
+ * curves against their points, every op's bytes too. Calls report for each
+ * finding; returns STORE_OK when there was none, else STORE_CORRUPT. Never
+ * writes. */
 typedef void store_report_fn(void *arg, const char *finding);
 int store_check(struct store *st, bool full, store_report_fn *report,
                 void *arg);

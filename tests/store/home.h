@@ -41,7 +41,7 @@ static void home_make(struct home *h) {
     h->st = NULL;
 }
 
-static void home_init(struct home *h) {
+static void __attribute__((unused)) home_init(struct home *h) {
     home_make(h);
     h->st = home_open(h, STORE_WRITE);
 }
