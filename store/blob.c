@@ -64,9 +64,10 @@ void blobs_undo(struct store *st) {
     names_drop(st, &st->doomed, st->doomed_mark, false);
 }
 
-void blobs_settle(struct store *st, bool committed) {
-    names_drop(st, &st->born, 0, !committed);
-    names_drop(st, &st->doomed, 0, committed);
+/* What is left in doubt is swept at the next start. */
+void blobs_settle(struct store *st, enum tx_end end) {
+    names_drop(st, &st->born, 0, end == TX_UNDONE);
+    names_drop(st, &st->doomed, 0, end == TX_COMMITTED);
 }
 
 int blob_doom(struct store *st, const char *name) {

@@ -303,21 +303,27 @@ static void checkpoint_if_due(struct store *st) {
         db_checkpoint(st);
 }
 
+static int count_commit(struct store *st) {
+    return db_exec(st, "UPDATE meta SET value=value+1 WHERE key='commits'", "");
+}
+
 static int commit(struct store *st) {
-    int rc =
-        db_exec(st, "UPDATE meta SET value=value+1 WHERE key='commits'", "");
-    if (rc == 0)
+    enum tx_end end = TX_UNDONE;
+    int rc = count_commit(st);
+    if (rc == 0) {
         rc = db_exec(st, "COMMIT", "");
-    if (rc < 0) {
-        quiet(st, "ROLLBACK");
-        blobs_settle(st, false);
-        return rc;
+        end = rc == 0 ? TX_COMMITTED : TX_UNKNOWN;
     }
-    st->commits++;
-    hwm_write(st);
-    blobs_settle(st, true);
-    checkpoint_if_due(st);
-    return STORE_OK;
+    if (rc == 0) {
+        st->commits++;
+        hwm_write(st);
+    } else {
+        quiet(st, "ROLLBACK");
+    }
+    blobs_settle(st, end);
+    if (rc == 0)
+        checkpoint_if_due(st);
+    return rc;
 }
 
 int store_begin(struct store *st) {
@@ -354,7 +360,7 @@ void store_rollback(struct store *st) {
         return;
     quiet(st, "ROLLBACK");
     st->in_tx = st->tx_lost = false;
-    blobs_settle(st, false);
+    blobs_settle(st, TX_UNDONE);
 }
 
 int tx_enter(struct store *st, const char *doing) {
@@ -378,7 +384,7 @@ int tx_leave(struct store *st, int rc) {
         blobs_undo(st);
     } else {
         quiet(st, "ROLLBACK");
-        blobs_settle(st, false);
+        blobs_settle(st, TX_UNDONE);
     }
     return rc;
 }

@@ -145,8 +145,10 @@ int blob_read(struct store *st, const char *name, size_t len, struct rows *r,
 int blob_doom(struct store *st, const char *name);
 /* Forgets what the call that just failed did. */
 void blobs_undo(struct store *st);
-/* After a commit or rollback. */
-void blobs_settle(struct store *st, bool committed);
+/* How a transaction ended. After a COMMIT that failed nobody knows: the log
+ * may hold it whole, and the next start finds it there. */
+enum tx_end { TX_COMMITTED, TX_UNDONE, TX_UNKNOWN };
+void blobs_settle(struct store *st, enum tx_end end);
 /* Removes files that no row names; for the writer, at open. */
 int blobs_sweep(struct store *st);
 /* FNV-1a, 64 bits: notices damage to bytes at rest. */

@@ -353,7 +353,7 @@ void store_close(struct store *st) {
     if (st->db && st->dead) /* what is damaged is left as it is */
         sqlite3_db_config(st->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     disconnect_db(st);
-    blobs_settle(st, false);
+    blobs_settle(st, TX_UNDONE);
     free(st->born.v);
     free(st->doomed.v);
     if (st->hwm_fd >= 0)
