@@ -171,6 +171,9 @@ int schema_check(struct store *st);
 /* Migrates to this build's version. */
 int schema_open(struct store *st);
 
+/* Of ops.c, when a run goes: its training models, their ops and files. */
+int ops_forget(struct store *st, int64_t run);
+
 /* Parts of store_check: curves against their points, bytes of ops against
  * their sums. */
 int series_check(struct store *st, store_report_fn *report, void *arg,

@@ -10,7 +10,7 @@
  *
  *     store_begin(st);
  *     store_tmodel_add(st, run, "Qwen/Qwen3-0.6B", sha, now, id);
- *     store_op_put(st, &(struct store_op){.model = id, .seq = 0, …}, &is_new);
+ *     store_op_put(st, &(struct store_op){.model = id, .seq = 0}, &is_new);
  *     store_commit(st);                        // now acknowledge
  *     store_op_result(st, id, 0, &(struct store_result){.data = r, …}, now);
  *     store_snapshot_commit(st, id, 120, "m1/120"); // frees payloads 0 … 120
@@ -26,7 +26,7 @@
 
 enum store_tmodel_state {
     STORE_TMODEL_LIVE,   /* restored when the daemon starts */
-    STORE_TMODEL_CLOSED, /* not needed any more */
+    STORE_TMODEL_CLOSED, /* for good: its payloads are dropped */
     STORE_TMODEL_FAILED, /* cannot be rebuilt; error says why */
     STORE_TMODEL_STATES
 };
@@ -125,8 +125,8 @@ int store_ops_unread_errors(struct store *st, struct store_ops *rows);
  * of the snapshot before, after this returned. */
 int store_snapshot_commit(struct store *st, const char *model, int64_t seq,
                           const char *dir);
-/* Drops result bytes of ops that a snapshot covers and that were finished
- * before `before_us`; hash, status and error stay. */
+/* Drops result bytes of ops that were finished before `before_us` and that a
+ * snapshot covers, or whose model is closed; hash, status and error stay. */
 int store_results_drop(struct store *st, int64_t before_us);
 
 #endif

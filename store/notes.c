@@ -115,28 +115,37 @@ static void event_row(struct rows *r, sqlite3_stmt *q, void *row) {
     };
 }
 
+/* Three texts, so that each walks its own index backwards. */
+static int events_query(struct store *st, sqlite3_stmt **q,
+                        const struct store_event_query *e) {
+    int64_t before = e->before_id > 0 ? e->before_id : INT64_MAX;
+    int limit = e->limit > 0 ? e->limit : -1;
+    if (e->unread)
+        return db_query(st, q,
+                        "SELECT * FROM event WHERE is_read=0 AND id>?1 AND"
+                        " id<?2 AND level>=?3 AND (?4=0 OR run=?4)"
+                        " ORDER BY id DESC LIMIT ?5",
+                        "lldld", e->after_id, before, (int)e->level, e->run,
+                        limit);
+    if (e->run > 0)
+        return db_query(st, q,
+                        "SELECT * FROM event WHERE id>?1 AND id<?2 AND"
+                        " level>=?3 AND run=?4 ORDER BY id DESC LIMIT ?5",
+                        "lldld", e->after_id, before, (int)e->level, e->run,
+                        limit);
+    return db_query(st, q,
+                    "SELECT * FROM event WHERE id>? AND id<? AND level>=?"
+                    " ORDER BY id DESC LIMIT ?",
+                    "lldd", e->after_id, before, (int)e->level, limit);
+}
+
 int store_events(struct store *st, const struct store_event_query *e,
                  struct store_events *rows) {
     sqlite3_stmt *q;
     struct rows r = {0};
-    int64_t before = e->before_id > 0 ? e->before_id : INT64_MAX;
-    int limit = e->limit > 0 ? e->limit : -1;
     *rows = (struct store_events){0};
     read_enter(st, "list events");
-    /* Two texts, so that each walks its own index. */
-    int rc = e->run > 0
-                 ? db_query(st, &q,
-                            "SELECT * FROM event WHERE run=? AND id>? AND id<?"
-                            " AND level>=? AND is_read<=? ORDER BY id DESC"
-                            " LIMIT ?",
-                            "lllddd", e->run, e->after_id, before,
-                            (int)e->level, (int)!e->unread, limit)
-                 : db_query(st, &q,
-                            "SELECT * FROM event WHERE id>? AND id<?"
-                            " AND level>=? AND is_read<=? ORDER BY id DESC"
-                            " LIMIT ?",
-                            "llddd", e->after_id, before, (int)e->level,
-                            (int)!e->unread, limit);
+    int rc = events_query(st, &q, e);
     if (rc == 0)
         rc = rows_read(st, q, &r, sizeof(struct store_event), event_row);
     ROWS_MOVE(rows, &r);

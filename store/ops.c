@@ -6,7 +6,7 @@
  *    before the row), so what is acknowledged can be replayed.
  * 2. Payload and sha never change; the first result of an op stays.
  * 3. A payload is dropped only when a snapshot covers its op and the op has a
- *    result. The row stays: (model, seq) is used up for ever.
+ *    result, or the model is closed. The row stays: (model, seq) is used up.
  */
 #include "store/journal.h"
 #include "store/db.h"
@@ -50,6 +50,90 @@ static void file_name(char out[FILE_NAME_CAP], int64_t model, int64_t seq,
                       const char *kind) {
     snprintf(out, FILE_NAME_CAP, "m%lld-%lld.%s", (long long)model,
              (long long)seq, kind);
+}
+
+/* ---- dropping what is not needed any more ---- */
+
+/* Dooms the file of every (model, seq) that q gives, to its end. */
+static int doom_all(struct store *st, sqlite3_stmt *q, const char *kind) {
+    char name[FILE_NAME_CAP];
+    int rc;
+    while ((rc = db_next(st, q)) == 1) {
+        file_name(name, sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1),
+                  kind);
+        rc = blob_doom(st, name);
+        if (rc < 0) {
+            db_end(q);
+            return rc;
+        }
+    }
+    return rc;
+}
+
+/* Payloads of ops up to seq; of unfinished ones only when `all`. The two
+ * conditions on place are for the index, which knows place>0 alone. */
+#define SQL_DROPPED " WHERE model=? AND seq<=? AND place>0 AND (status>0 OR ?)"
+
+static int payloads_drop(struct store *st, int64_t model, int64_t seq,
+                         bool all) {
+    sqlite3_stmt *q;
+    int rc =
+        db_query(st, &q, "SELECT model,seq FROM op" SQL_DROPPED " AND place=2",
+                 "lld", model, seq, (int)all);
+    if (rc == 0)
+        rc = doom_all(st, q, "op");
+    if (rc < 0)
+        return rc;
+    return db_exec(st, "UPDATE op SET place=0,payload=NULL" SQL_DROPPED, "lld",
+                   model, seq, (int)all);
+}
+
+/* Results that nobody can need: of ops under a snapshot or a closed model. */
+#define SQL_EXPIRED \
+    "op WHERE result_place>0 AND done_us<? AND seq<=(SELECT" \
+    " iif(state=1,op.seq,snapshot_seq) FROM tmodel WHERE n=op.model)"
+
+static int results_drop(struct store *st, int64_t before_us) {
+    sqlite3_stmt *q;
+    int rc = db_query(
+        st, &q, "SELECT model,seq FROM " SQL_EXPIRED " AND result_place=2", "l",
+        before_us);
+    if (rc == 0)
+        rc = doom_all(st, q, "res");
+    if (rc < 0)
+        return rc;
+    return db_exec(st,
+                   "UPDATE op SET result_place=0,result=NULL,is_expired=1"
+                   " WHERE rowid IN (SELECT rowid FROM " SQL_EXPIRED ")",
+                   "l", before_us);
+}
+
+int store_results_drop(struct store *st, int64_t before_us) {
+    int rc = tx_enter(st, "drop old results");
+    return rc < 0 ? rc : tx_leave(st, results_drop(st, before_us));
+}
+
+#define SQL_OF_RUN "model IN (SELECT n FROM tmodel WHERE run=?)"
+
+int ops_forget(struct store *st, int64_t run) {
+    sqlite3_stmt *q;
+    int rc = db_query(st, &q,
+                      "SELECT model,seq FROM op WHERE place=2 AND " SQL_OF_RUN,
+                      "l", run);
+    if (rc == 0)
+        rc = doom_all(st, q, "op");
+    if (rc == 0)
+        rc = db_query(st, &q,
+                      "SELECT model,seq FROM op WHERE result_place=2"
+                      " AND " SQL_OF_RUN,
+                      "l", run);
+    if (rc == 0)
+        rc = doom_all(st, q, "res");
+    if (rc == 0)
+        rc = db_exec(st, "DELETE FROM op WHERE " SQL_OF_RUN, "l", run);
+    if (rc == 0)
+        rc = db_exec(st, "DELETE FROM tmodel WHERE run=?", "l", run);
+    return rc;
 }
 
 /* ---- training models ---- */
@@ -96,7 +180,11 @@ static int tmodel_set_state(struct store *st, const char *id,
     if (rc == 0)
         rc = db_exec(st, "UPDATE tmodel SET state=?,error=? WHERE n=?", "dsl",
                      (int)state, error, n);
-    return rc == 0 && db_changes(st) == 0 ? no_tmodel(st, id) : rc;
+    if (rc == 0 && db_changes(st) == 0)
+        rc = no_tmodel(st, id);
+    if (rc == 0 && state == STORE_TMODEL_CLOSED)
+        rc = payloads_drop(st, n, INT64_MAX, true);
+    return rc;
 }
 
 int store_tmodel_state(struct store *st, const char *id,
@@ -251,35 +339,7 @@ int store_op_put(struct store *st, const struct store_op *op, bool *is_new) {
     return rc;
 }
 
-/* ---- dropping what is not needed any more ---- */
-
-/* Payloads of finished ops that the snapshot covers. */
-static int payloads_drop(struct store *st, int64_t model) {
-    sqlite3_stmt *q;
-    char name[FILE_NAME_CAP];
-    int rc = db_query(st, &q,
-                      "SELECT seq FROM op WHERE model=?1 AND place=2 AND"
-                      " status>0 AND seq<=(SELECT snapshot_seq FROM tmodel"
-                      " WHERE n=?1)",
-                      "l", model);
-    if (rc < 0)
-        return rc;
-    while ((rc = db_next(st, q)) == 1) {
-        file_name(name, model, sqlite3_column_int64(q, 0), "op");
-        rc = blob_doom(st, name);
-        if (rc < 0) {
-            db_end(q);
-            return rc;
-        }
-    }
-    if (rc < 0)
-        return rc;
-    return db_exec(st,
-                   "UPDATE op SET place=0,payload=NULL WHERE model=?1 AND"
-                   " place>0 AND status>0 AND seq<=(SELECT snapshot_seq FROM"
-                   " tmodel WHERE n=?1)",
-                   "l", model);
-}
+/* ---- snapshots ---- */
 
 static int snapshot_commit(struct store *st, const char *id, int64_t seq,
                            const char *dir) {
@@ -302,7 +362,7 @@ static int snapshot_commit(struct store *st, const char *id, int64_t seq,
                      "UPDATE tmodel SET snapshot_seq=?,snapshot_dir=?"
                      " WHERE n=?",
                      "lsl", seq, dir, model);
-    return rc < 0 ? rc : payloads_drop(st, model);
+    return rc < 0 ? rc : payloads_drop(st, model, seq, false);
 }
 
 int store_snapshot_commit(struct store *st, const char *model, int64_t seq,
@@ -311,45 +371,12 @@ int store_snapshot_commit(struct store *st, const char *model, int64_t seq,
     return rc < 0 ? rc : tx_leave(st, snapshot_commit(st, model, seq, dir));
 }
 
-#define SQL_EXPIRED \
-    "op WHERE result_place>0 AND done_us<? AND" \
-    " seq<=(SELECT snapshot_seq FROM tmodel WHERE n=op.model)"
-
-static int results_drop(struct store *st, int64_t before_us) {
-    sqlite3_stmt *q;
-    char name[FILE_NAME_CAP];
-    int rc = db_query(
-        st, &q, "SELECT model,seq FROM " SQL_EXPIRED " AND result_place=2", "l",
-        before_us);
-    if (rc < 0)
-        return rc;
-    while ((rc = db_next(st, q)) == 1) {
-        file_name(name, sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1),
-                  "res");
-        rc = blob_doom(st, name);
-        if (rc < 0) {
-            db_end(q);
-            return rc;
-        }
-    }
-    if (rc < 0)
-        return rc;
-    return db_exec(st,
-                   "UPDATE op SET result_place=0,result=NULL,is_expired=1"
-                   " WHERE rowid IN (SELECT rowid FROM " SQL_EXPIRED ")",
-                   "l", before_us);
-}
-
-int store_results_drop(struct store *st, int64_t before_us) {
-    int rc = tx_enter(st, "drop old results");
-    return rc < 0 ? rc : tx_leave(st, results_drop(st, before_us));
-}
-
 /* ---- results ---- */
 
 static int result_update(struct store *st, int64_t model, int64_t seq,
                          const struct store_result *r, int64_t now_us) {
     enum place place;
+    int64_t covered;
     bool failed = r->status == STORE_OP_FAILED;
     int rc = place_bytes(st, model, seq, "res", r->data, r->len, &place);
     if (rc == 0)
@@ -367,7 +394,10 @@ static int result_update(struct store *st, int64_t model, int64_t seq,
                      "UPDATE tmodel SET applied_seq=max(applied_seq,?)"
                      " WHERE n=?",
                      "ll", seq, model);
-    return rc < 0 ? rc : payloads_drop(st, model);
+    if (rc == 0)
+        rc = db_int(st, &covered, "SELECT snapshot_seq FROM tmodel WHERE n=?",
+                    "l", model);
+    return rc < 0 ? rc : payloads_drop(st, model, covered, false);
 }
 
 static int op_result(struct store *st, const char *id, int64_t seq,

@@ -279,7 +279,9 @@ static int run_delete(struct store *st, int64_t run) {
         return db_err(st, STORE_CONFLICT,
                       "run %lld has %lld checkpoints (remove them first)",
                       (long long)run, (long long)ckpts);
-    rc = db_exec(st, "DELETE FROM event WHERE run=?", "l", run);
+    rc = ops_forget(st, run);
+    if (rc == 0)
+        rc = db_exec(st, "DELETE FROM event WHERE run=?", "l", run);
     return rc < 0 ? rc : db_exec(st, "DELETE FROM run WHERE id=?", "l", run);
 }
 

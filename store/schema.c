@@ -78,7 +78,7 @@ static const char schema_1[] =
     " level INTEGER NOT NULL, text TEXT NOT NULL, is_read INTEGER NOT NULL,"
     " once INTEGER NOT NULL) STRICT;"
     "CREATE INDEX event_run ON event(run,id);"
-    "CREATE INDEX event_unread ON event(level,id) WHERE is_read=0;"
+    "CREATE INDEX event_unread ON event(id) WHERE is_read=0;"
     "CREATE UNIQUE INDEX event_once ON event(run,step,kind,text)"
     " WHERE once=1;"
 

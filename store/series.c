@@ -265,8 +265,8 @@ static int curve_close(struct store *st, struct curve *c, int64_t step) {
 static int curve_add(struct store *st, struct curve *c,
                      const struct store_point *p) {
     if (p->step < 0 || p->step > STORE_STEP_MAX)
-        return db_err(st, STORE_INVAL, "%s: step %lld is not 0 … %lld", p->name,
-                      (long long)p->step, (long long)STORE_STEP_MAX);
+        return db_err(st, STORE_INVAL, "%s: step %lld is not 0 to %lld",
+                      p->name, (long long)p->step, (long long)STORE_STEP_MAX);
     int rc = db_exec(st, "INSERT OR IGNORE INTO point VALUES(?,?,?,?,?)",
                      "llfdl", c->id, p->step, value_stored(p->value),
                      (int)kind_of(p->value), p->time_us);
@@ -532,8 +532,8 @@ int store_series_read(struct store *st, int64_t run, const char *name,
     *c = (struct store_curve){.width = 1};
     read_enter(st, "read curve");
     if (max_buckets < 2 || max_buckets > STORE_BUCKETS_MAX)
-        return db_err(st, STORE_INVAL, "%d buckets are not 2 … %d", max_buckets,
-                      STORE_BUCKETS_MAX);
+        return db_err(st, STORE_INVAL, "%d buckets are not 2 to %d",
+                      max_buckets, STORE_BUCKETS_MAX);
     /* One snapshot: the writer may add points between the statements. */
     bool own = sqlite3_get_autocommit(st->db);
     int rc = own ? db_exec(st, "BEGIN", "") : STORE_OK;

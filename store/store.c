@@ -199,7 +199,8 @@ static int set_up_writer(struct store *st) {
     }
     if (rc < 0)
         return rc;
-    rc = db_script(st, "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0");
+    rc = db_script(st, "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
+                       "PRAGMA journal_size_limit=16777216");
     sqlite3_wal_hook(st->db, on_wal, st);
     return rc;
 }

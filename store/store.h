@@ -171,8 +171,8 @@ int store_run_config(struct store *st, int64_t run, const char *config);
 int store_run_tmodel(struct store *st, int64_t run, const char *tmodel);
 int store_run_note(struct store *st, int64_t run, const char *note);
 int store_run_tags(struct store *st, int64_t run, const char *tags);
-/* With its curves, samples and events. STORE_CONFLICT while it is queued,
- * running or paused, or has checkpoints. */
+/* With its curves, samples, events and journal. STORE_CONFLICT while it is
+ * queued, running or paused, or has checkpoints. */
 int store_run_rm(struct store *st, int64_t run);
 
 /* Filter: words that must all occur, upper or lower case, in name, number,

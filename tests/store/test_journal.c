@@ -225,6 +225,26 @@ START_TEST(a_snapshot_drops_payloads_that_are_not_needed) {
 }
 END_TEST
 
+START_TEST(a_closed_model_and_a_removed_run_leave_nothing_behind) {
+    struct store_tmodels r;
+    char *big = calloc(1, BIG);
+    ok(h.st, put(0, 1, BIG, NULL));
+    ok(h.st, put(1, 1, BIG, NULL));
+    done(0, big, BIG);
+    ck_assert_int_eq(files(), 3);
+    ok(h.st, store_tmodel_state(h.st, model, STORE_TMODEL_CLOSED, ""));
+    ck_assert_int_eq(files(), 1);
+    make_model(1, 2, model);
+    ok(h.st, put(0, 1, BIG, NULL));
+    ok(h.st, store_run_state(h.st, 1, STORE_RUN_DONE, "", 1));
+    ok(h.st, store_run_rm(h.st, 1));
+    ck_assert_int_eq(files(), 0);
+    ok(h.st, store_tmodels(h.st, -1, &r));
+    ck_assert_int_eq(r.n, 0);
+    free(big);
+}
+END_TEST
+
 START_TEST(files_follow_their_transaction) {
     struct store_ops r;
     ok(h.st, store_begin(h.st));
@@ -301,6 +321,7 @@ Suite *journal_suite(void) {
     tcase_add_test(t, the_first_result_stays);
     tcase_add_test(t, replay_gives_ops_in_order_with_their_bytes);
     tcase_add_test(t, a_snapshot_drops_payloads_that_are_not_needed);
+    tcase_add_test(t, a_closed_model_and_a_removed_run_leave_nothing_behind);
     tcase_add_test(t, files_follow_their_transaction);
     tcase_add_test(t, orphans_are_swept_and_others_kept);
     tcase_add_test(t, damaged_journal_files_are_noticed);
