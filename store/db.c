@@ -97,6 +97,8 @@ int db_sys_err(struct store *st, int errnum, const char *path) {
         status = STORE_NOSPACE;
     else if (errnum == EACCES || errnum == EPERM || errnum == EROFS)
         status = STORE_PERM;
+    else if (errnum == ENOENT)
+        status = STORE_NOTFOUND;
     else if (errnum == ENOMEM)
         status = STORE_NOMEM;
     return db_err(st, status, "%s: %s", path, strerror(errnum));

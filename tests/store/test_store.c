@@ -195,7 +195,7 @@ START_TEST(no_store_yet_is_not_found) {
     refused(STORE_READ, STORE_NOTFOUND, "fettle serve");
     struct store *st;
     ck_assert_int_eq(open_at("/nonexistent-fettle", STORE_WRITE, &st),
-                     STORE_IO);
+                     STORE_NOTFOUND);
     store_close(st);
     ck_assert_int_eq(open_at("", STORE_WRITE, &st), STORE_INVAL);
     store_close(st);
