@@ -3,10 +3,11 @@
  * adapters, and the one forward pass that trainer and sampler share.
  *
  *     struct model *m = model_open(dir, kern, &err);       // maps the weights
- *     struct net *net = net_new(m, kern, &err);            // one thread's buffers
- *     struct policy p = {.weights = model_weights(m)};     // base, no adapter
- *     net_pass(net, &p, &batch, false, &err);              // packed sequences
- *     net_head(net, &p, &head, &err);                      // logprobs, gradients
+ *     struct net *net = net_new(m, kern, &err);            // one thread's
+ * buffers struct policy p = {.weights = model_weights(m)};     // base, no
+ * adapter net_pass(net, &p, &batch, false, &err);              // packed
+ * sequences net_head(net, &p, &head, &err);                      // logprobs,
+ * gradients
  *
  * A struct model is immutable after model_open and may be shared by threads;
  * a net belongs to one thread. Weights: (out, in) row-major as in the files.
@@ -125,7 +126,7 @@ enum slot {
 /* One weight of this model: which, where, what shape, and its name. */
 struct weight_info {
     enum slot slot;
-    int layer; /* -1 = of the whole model */
+    int layer;          /* -1 = of the whole model */
     int64_t rows, cols; /* cols 1 and rank 1 for norms and biases */
     int rank;
     bool is_lora; /* an adapter can sit on it */
@@ -177,9 +178,9 @@ struct lora_pair {
                    is_head when tied */
     bool is_head;
     int64_t in, out;
-    float *a, *b; /* (R,in) (out,R) dev, inside the adapter's block */
+    float *a, *b;       /* (R,in) (out,R) dev, inside the adapter's block */
     int64_t a_at, b_at; /* their offsets in the block, in floats */
-    char name[128]; /* PEFT module path, "base_model.model.…q_proj" */
+    char name[128];     /* PEFT module path, "base_model.model.…q_proj" */
 };
 
 struct adapter {
@@ -208,10 +209,10 @@ struct policy {
 
 /* Gradients, laid out like what is trained; NULL members are not wanted. */
 struct net_grads {
-    float *weights;   /* like model_widen's block, for full tuning */
-    float *head;      /* (V,C) when tied: the head's part, kept apart so that
-                         its order does not depend on how a batch is split */
-    float *adapter;   /* like the adapter's block */
+    float *weights; /* like model_widen's block, for full tuning */
+    float *head;    /* (V,C) when tied: the head's part, kept apart so that
+                       its order does not depend on how a batch is split */
+    float *adapter; /* like the adapter's block */
 };
 
 struct net;
@@ -269,7 +270,8 @@ int kv_copy(struct kv *kv, int32_t to, int32_t from, struct err *err);
 /* New tokens of several sequences, appended to their caches. */
 struct net_step {
     int32_t T;
-    const int32_t *tokens, *seq, *pos; /* (T) host: token, table row, position */
+    const int32_t *tokens, *seq,
+        *pos; /* (T) host: token, table row, position */
     int32_t n_seq, max_blocks;
     const int32_t *table; /* (n_seq, max_blocks) host: page of each block */
     /* out: logits of these rows */

@@ -1,0 +1,407 @@
+/*
+ * trainer: parameters, gradients and moments in four blocks of one layout.
+ * Invariants: 1. weights change only in trainer_optim and trainer_write;
+ * 2. `pending` says whether the gradient block may be other than zero.
+ */
+#include "core/train/int.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct trainer {
+    const struct model *model;
+    struct kern *kern;
+    struct net *net;
+    struct op_create op;     /* base and from are owned copies */
+    struct adapter *adapter; /* NULL = full tuning */
+    struct weights weights;  /* full tuning: into block w */
+    float *w, *g, *m, *v;    /* dev (floats) */
+    float *g_head;           /* dev (V,C) when the head is tied, else NULL */
+    int64_t floats, head_floats;
+    double *norm; /* dev, one */
+    int n;
+    struct train_param *param;
+    int64_t steps;
+    bool pending;
+    struct losses losses;
+};
+
+static void param_add(struct trainer *tr, const char *name, const char *suffix,
+                      int rank, int64_t rows, int64_t cols, int64_t offset) {
+    struct train_param *p = &tr->param[tr->n++];
+    snprintf(p->name, sizeof p->name, "%s%s", name, suffix);
+    p->rank = rank;
+    p->shape[0] = rows;
+    p->shape[1] = cols;
+    p->count = rows * cols;
+    p->offset = offset;
+}
+
+static void params_full(struct trainer *tr) {
+    for (int i = 0; i < model_count(tr->model); i++) {
+        const struct weight_info *w = model_info(tr->model, i);
+        param_add(tr, w->name, "", w->rank, w->rows, w->cols,
+                  model_offset(tr->model, i));
+        tr->param[tr->n - 1].has_head =
+            tr->head_floats > 0 && w->slot == SLOT_EMBED;
+    }
+}
+
+static void params_lora(struct trainer *tr) {
+    int64_t R = tr->adapter->conf.rank;
+    for (int i = 0; i < tr->adapter->n; i++) {
+        const struct lora_pair *p = &tr->adapter->pair[i];
+        param_add(tr, p->name, ".lora_A.weight", 2, R, p->in, p->a_at);
+        param_add(tr, p->name, ".lora_B.weight", 2, p->out, R, p->b_at);
+    }
+}
+
+static float *block_new(struct trainer *tr, int64_t floats, struct err *err) {
+    size_t bytes = (size_t)floats * sizeof(float);
+    float *dev = tr->kern->ops->alloc(tr->kern, bytes);
+    if (dev && tr->kern->ops->zero(tr->kern, dev, bytes) == KERN_OK)
+        return dev;
+    err_set(err, ERR_NOMEM, "training state: no memory for %lld MiB",
+            (long long)(floats >> 18));
+    return NULL;
+}
+
+static int trainer_full(struct trainer *tr, struct err *err) {
+    const struct conf *c = model_conf(tr->model);
+    tr->floats = model_floats(tr->model);
+    tr->head_floats = c->tied ? (int64_t)c->V * c->C : 0;
+    tr->w = block_new(tr, tr->floats, err);
+    tr->weights.model = tr->model;
+    tr->weights.w =
+        calloc((size_t)model_count(tr->model) + 1, sizeof *tr->weights.w);
+    CHECK(tr->weights.w, "out of memory for weights");
+    if (!tr->w || model_widen(tr->model, tr->kern, tr->w, err) < 0)
+        return -1;
+    for (int i = 0; i < model_count(tr->model); i++)
+        tr->weights.w[i] =
+            (struct weight){tr->w + model_offset(tr->model, i), KERN_F32};
+    if (tr->head_floats && !(tr->g_head = block_new(tr, tr->head_floats, err)))
+        return -1;
+    params_full(tr);
+    return 0;
+}
+
+static struct lora_conf lora_of(const struct op_create *op) {
+    return (struct lora_conf){.rank = (int32_t)op->lora_rank,
+                              .alpha = op->lora_alpha,
+                              .attn = op->train_attn,
+                              .mlp = op->train_mlp,
+                              .unembed = op->train_unembed};
+}
+
+static int trainer_lora(struct trainer *tr, struct err *err) {
+    struct lora_conf c = lora_of(&tr->op);
+    tr->adapter = adapter_new(tr->model, tr->kern, &c, tr->op.seed, err);
+    if (!tr->adapter)
+        return -1;
+    tr->floats = tr->adapter->floats;
+    tr->w = tr->adapter->dev;
+    params_lora(tr);
+    return 0;
+}
+
+static char *copy_text(const char *s) {
+    char *c = strdup(s ? s : "");
+    CHECK(c, "out of memory for a name");
+    return c;
+}
+
+struct trainer *trainer_new(const struct model *m, struct kern *k,
+                            const struct op_create *op, struct err *err) {
+    if (op->lora_rank > 4096) {
+        err_set(err, ERR_INVAL, "lora_rank %u: 0 (full tuning) to 4096",
+                op->lora_rank);
+        return NULL;
+    }
+    struct trainer *tr = calloc(1, sizeof *tr);
+    CHECK(tr, "out of memory for a trainer");
+    tr->model = m;
+    tr->kern = tr->losses.kern = k;
+    tr->op = *op;
+    tr->op.base = copy_text(op->base);
+    tr->op.from = copy_text(op->from);
+    tr->param = calloc(2 * (size_t)model_count(m) + 2, sizeof *tr->param);
+    CHECK(tr->param, "out of memory for a trainer");
+    tr->net = net_new(m, k, err);
+    tr->norm = k->ops->alloc(k, sizeof *tr->norm);
+    int rc = op->lora_rank ? trainer_lora(tr, err) : trainer_full(tr, err);
+    if (rc == 0 && tr->norm && (tr->g = block_new(tr, tr->floats, err)) &&
+        (tr->m = block_new(tr, tr->floats, err)) &&
+        (tr->v = block_new(tr, tr->floats, err)))
+        return tr;
+    trainer_free(tr);
+    return NULL;
+}
+
+void trainer_free(struct trainer *tr) {
+    if (!tr)
+        return;
+    void *dev[] = {tr->g,    tr->m,      tr->v,
+                   tr->norm, tr->g_head, tr->adapter ? NULL : tr->w};
+    for (size_t i = 0; i < sizeof dev / sizeof *dev; i++)
+        if (dev[i])
+            tr->kern->ops->free(tr->kern, dev[i]);
+    losses_release(&tr->losses);
+    adapter_free(tr->adapter);
+    net_free(tr->net);
+    free(tr->weights.w);
+    free(tr->param);
+    free(tr->op.base);
+    free(tr->op.from);
+    free(tr);
+}
+
+int64_t trainer_bytes(const struct model *m, const struct op_create *op) {
+    const struct conf *c = model_conf(m);
+    int64_t hd = (int64_t)c->H * c->D, kd = (int64_t)c->K * c->D, R;
+    if (op->lora_rank == 0)
+        return 16 * model_floats(m) + (c->tied ? 4 * (int64_t)c->V * c->C : 0);
+    R = op->lora_rank;
+    int64_t n = op->train_unembed ? c->C + c->V : 0;
+    n += op->train_attn ? c->L * (4 * (int64_t)c->C + 2 * hd + 2 * kd) : 0;
+    n += op->train_mlp ? c->L * 3 * ((int64_t)c->C + c->F) : 0;
+    return 16 * R * n;
+}
+
+struct policy trainer_policy(const struct trainer *tr) {
+    return (struct policy){.weights = tr->adapter ? model_weights(tr->model)
+                                                  : &tr->weights,
+                           .adapter = tr->adapter};
+}
+
+const struct op_create *trainer_op(const struct trainer *tr) { return &tr->op; }
+const struct model *trainer_model(const struct trainer *tr) {
+    return tr->model;
+}
+struct net *trainer_net(struct trainer *tr) {
+    return tr->net;
+}
+
+/* ---- passes ---- */
+
+static int grads_clear(struct trainer *tr, struct err *err) {
+    const struct kern_ops *ops = tr->kern->ops;
+    int rc = ops->zero(tr->kern, tr->g, (size_t)tr->floats * sizeof(float));
+    if (rc == KERN_OK && tr->g_head)
+        rc = ops->zero(tr->kern, tr->g_head,
+                       (size_t)tr->head_floats * sizeof(float));
+    tr->pending = false;
+    return rc ? err_kern(err, rc, "clear gradients") : 0;
+}
+
+static void pass_logprobs(struct result *res, const struct op_pass *op,
+                          const struct pack *p, const float *lp) {
+    for (uint32_t i = p->first; i < p->end; i++) {
+        size_t n = (size_t)op->datums[i].n * op->datums[i].k;
+        res->logprobs_len[i] = (uint32_t)n;
+        res->logprobs[i] = malloc((n + 1) * sizeof *lp);
+        CHECK(res->logprobs[i], "out of memory for logprobs");
+        memcpy(res->logprobs[i],
+               lp + (size_t)p->start[i - p->first] * (size_t)p->k,
+               n * sizeof *lp);
+    }
+}
+
+static int pass_loss_only(struct trainer *tr, const float *lp,
+                          const struct pack *p, struct err *err) {
+    float *g = malloc(((size_t)p->T * (size_t)p->k + 1) * sizeof *g);
+    CHECK(g, "out of memory for losses");
+    int rc = losses_chunk(&tr->losses, 0, p->T, lp, g, err);
+    free(g);
+    return rc;
+}
+
+static int pass_pack(struct trainer *tr, const struct op_pass *op,
+                     const struct pack *p, bool backward, struct result *res,
+                     struct err *err) {
+    struct policy policy = trainer_policy(tr);
+    struct net_grads g = {.weights = tr->adapter ? NULL : tr->g,
+                          .head = tr->g_head,
+                          .adapter = tr->adapter ? tr->g : NULL};
+    struct net_batch b = {p->T, p->n_seq, p->tokens, p->start};
+    float *lp = malloc(((size_t)p->T * (size_t)p->k + 1) * sizeof *lp);
+    CHECK(lp, "out of memory for logprobs");
+    struct net_head h = {.k = p->k,
+                         .targets = p->targets,
+                         .logprobs = lp,
+                         .loss = backward ? losses_chunk : NULL,
+                         .arg = &tr->losses,
+                         .grads = &g};
+    int rc = net_pass(tr->net, &policy, &b, backward, err);
+    if (rc == 0)
+        rc = net_head(tr->net, &policy, &h, err);
+    if (rc == 0)
+        rc = backward ? net_backward(tr->net, &policy, &g, err)
+                      : pass_loss_only(tr, lp, p, err);
+    if (rc == 0)
+        pass_logprobs(res, op, p, lp);
+    free(lp);
+    return rc;
+}
+
+int trainer_pass(struct trainer *tr, const struct op_pass *op, bool backward,
+                 struct result *res, struct err *err) {
+    if (pack_check(op, model_conf(tr->model), err) < 0)
+        return -1;
+    struct pack p = {0};
+    int64_t tokens = 0;
+    int rc = 0;
+    res->n_logprobs = op->n;
+    res->logprobs = calloc((size_t)op->n + 1, sizeof *res->logprobs);
+    res->logprobs_len = calloc((size_t)op->n + 1, sizeof *res->logprobs_len);
+    CHECK(res->logprobs && res->logprobs_len, "out of memory for logprobs");
+    tr->losses.op = op;
+    tr->losses.pack = &p;
+    tr->losses.sum = 0;
+    tr->losses.n_loss = 0;
+    while (rc == 0 && pack_next(&p, op)) {
+        tokens += p.T;
+        if (backward)
+            tr->pending = true;
+        if (p.T > 0)
+            rc = pass_pack(tr, op, &p, backward, res, err);
+    }
+    pack_release(&p);
+    if (rc < 0) {
+        struct err ignored = {0};
+        if (backward && grads_clear(tr, &ignored) == 0)
+            err_ctx(err, "pass failed, accumulated gradients dropped");
+        result_release(res);
+        return -1;
+    }
+    result_metric(res, "loss:sum", tr->losses.sum);
+    result_metric(res, "num_tokens:sum", (double)tokens);
+    result_metric(res, "num_loss_tokens:sum", (double)tr->losses.n_loss);
+    return 0;
+}
+
+/* ---- the optimizer ---- */
+
+static int optim_check(const struct op_optim *o, struct err *err) {
+    bool ok = isfinite(o->lr) && o->beta1 >= 0 && o->beta1 < 1 &&
+              o->beta2 >= 0 && o->beta2 < 1 && o->eps >= 0 &&
+              isfinite(o->eps) && isfinite(o->weight_decay) &&
+              o->grad_clip_norm >= 0 && isfinite(o->grad_clip_norm);
+    return ok ? 0
+              : err_set(err, ERR_INVAL,
+                        "optim_step: learning_rate %g, beta1 %g, beta2 %g, eps "
+                        "%g, weight_decay %g, grad_clip_norm %g: out of range",
+                        o->lr, o->beta1, o->beta2, o->eps, o->weight_decay,
+                        o->grad_clip_norm);
+}
+
+/* Global L2 norm: squares summed tensor by tensor, in order. */
+static int optim_norm(struct trainer *tr, double *norm, struct err *err) {
+    const struct kern_ops *ops = tr->kern->ops;
+    double sum = 0;
+    int rc = KERN_OK;
+    if (tr->g_head) {
+        int64_t at =
+            model_offset(tr->model, model_index(tr->model, SLOT_EMBED, -1));
+        rc = ops->add(tr->kern, tr->g + at, tr->g_head, tr->head_floats);
+    }
+    for (int i = 0; i < tr->n && rc == KERN_OK; i++) {
+        double part;
+        rc = ops->sumsq(tr->kern, tr->norm, tr->g + tr->param[i].offset,
+                        tr->param[i].count);
+        if (rc == KERN_OK)
+            rc = ops->copy_out(tr->kern, &part, tr->norm, sizeof part);
+        sum += rc == KERN_OK ? part : 0;
+    }
+    *norm = sqrt(sum);
+    return rc ? err_kern(err, rc, "gradient norm") : 0;
+}
+
+static int optim_update(struct trainer *tr, const struct op_optim *o,
+                        double scale, struct err *err) {
+    double t = (double)(tr->steps + 1);
+    int rc = tr->kern->ops->adamw(tr->kern,
+                                  &(struct kern_adamw){
+                                      .n = tr->floats,
+                                      .p = tr->w,
+                                      .m = tr->m,
+                                      .v = tr->v,
+                                      .g = tr->g,
+                                      .gscale = (float)scale,
+                                      .lr = (float)o->lr,
+                                      .beta1 = (float)o->beta1,
+                                      .beta2 = (float)o->beta2,
+                                      .eps = (float)o->eps,
+                                      .weight_decay = (float)o->weight_decay,
+                                      .bias1 = (float)(1 - pow(o->beta1, t)),
+                                      .bias2 = (float)(1 - pow(o->beta2, t)),
+                                  });
+    if (rc)
+        return err_kern(err, rc, "optimizer step");
+    tr->steps++;
+    return 0;
+}
+
+int trainer_optim(struct trainer *tr, const struct op_optim *op,
+                  struct result *res, struct err *err) {
+    double norm;
+    if (optim_check(op, err) < 0)
+        return -1;
+    if (!tr->pending) {
+        result_metric(res, "skipped_empty:sum", 1);
+        result_metric(res, "step:max", (double)tr->steps);
+        return 0;
+    }
+    if (optim_norm(tr, &norm, err) < 0)
+        return -1;
+    double clip = op->grad_clip_norm;
+    double scale = clip > 0 && norm > clip ? clip / (norm + 1e-6) : 1;
+    bool finite = isfinite(norm);
+    if (finite && optim_update(tr, op, scale, err) < 0)
+        return -1;
+    if (grads_clear(tr, err) < 0)
+        return -1;
+    result_metric(res, "unclipped_grad_l2:mean", norm);
+    result_metric(res, "grad_l2:mean", norm * scale);
+    result_metric(res, "lr:mean", op->lr);
+    result_metric(res, "step:max", (double)tr->steps);
+    result_metric(res, "skipped_nonfinite:sum", !finite);
+    return 0;
+}
+
+/* ---- state ---- */
+
+int trainer_count(const struct trainer *tr) { return tr->n; }
+const struct train_param *trainer_param(const struct trainer *tr, int i) {
+    return &tr->param[i];
+}
+
+static float *part_at(const struct trainer *tr, enum train_part part, int i) {
+    float *blocks[TRAIN_PARTS] = {tr->w, tr->m, tr->v, tr->g, tr->g_head};
+    return part == TRAIN_GRAD_HEAD ? tr->g_head
+                                   : blocks[part] + tr->param[i].offset;
+}
+
+int trainer_read(struct trainer *tr, enum train_part part, int i, float *host,
+                 struct err *err) {
+    int rc = tr->kern->ops->copy_out(tr->kern, host, part_at(tr, part, i),
+                                     (size_t)tr->param[i].count * sizeof *host);
+    return rc ? err_kern(err, rc, tr->param[i].name) : 0;
+}
+
+int trainer_write(struct trainer *tr, enum train_part part, int i,
+                  const float *host, struct err *err) {
+    int rc = tr->kern->ops->copy_in(tr->kern, part_at(tr, part, i), host,
+                                    (size_t)tr->param[i].count * sizeof *host);
+    return rc ? err_kern(err, rc, tr->param[i].name) : 0;
+}
+
+int64_t trainer_steps(const struct trainer *tr) { return tr->steps; }
+bool trainer_pending(const struct trainer *tr) { return tr->pending; }
+
+void trainer_set(struct trainer *tr, int64_t steps, bool pending) {
+    tr->steps = steps;
+    tr->pending = pending;
+}
