@@ -32,6 +32,8 @@ struct rope_conf {
     enum rope_type type;
     double theta, factor;
     double low_freq_factor, high_freq_factor, original_max; /* llama3 */
+    bool is_bf16; /* frequencies were rounded to bf16 (inv_freq_dtype), as by
+                     a PyTorch model that was cast whole; else exact */
 };
 
 struct conf {
@@ -48,6 +50,7 @@ struct conf {
     uint32_t eos[CONF_EOS_MAX];
     int n_eos;
     int64_t bos; /* -1 = none */
+    int32_t pad; /* its embedding gets no gradient, -1 = none */
 };
 
 /* Reads DIR/config.json (and generation_config.json); UNSUPPORTED names what

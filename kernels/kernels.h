@@ -180,6 +180,7 @@ struct kern_embed {
     const void *table;     /* (V,C) dev of type tt */
     enum kern_dtype tt;
     float scale;
+    int32_t skip;    /* a token whose rows get no gradient, -1 = none */
     float *y;        /* (T,C) */
     const float *dy; /* (T,C) */
     float *dtable;   /* (V,C) f32 */

@@ -99,7 +99,7 @@ static int rope_llama3(struct rope_conf *r, const json_t *j,
 static int conf_rope(struct conf *c, const json_t *j, struct err *err) {
     struct rope_conf *r = &c->rope;
     const json_t *p = json_object_get(j, "rope_parameters");
-    const char *type, *old;
+    const char *type, *old, *dtype;
     double partial, theta;
     if (json_get_num(j, "rope_theta", &theta, 10000, err) < 0)
         return -1;
@@ -114,8 +114,10 @@ static int conf_rope(struct conf *c, const json_t *j, struct err *err) {
         json_get_str(p, "rope_type", &type, old, err) < 0 ||
         json_get_num(p, "rope_theta", &r->theta, theta, err) < 0 ||
         json_get_num(p, "factor", &r->factor, 1, err) < 0 ||
-        json_get_num(p, "partial_rotary_factor", &partial, 1, err) < 0)
+        json_get_num(p, "partial_rotary_factor", &partial, 1, err) < 0 ||
+        json_get_str(p, "inv_freq_dtype", &dtype, "", err) < 0)
         return -1;
+    r->is_bf16 = strcmp(dtype, "bfloat16") == 0;
     if (partial != 1)
         return err_set(err, ERR_UNSUPPORTED,
                        "partial_rotary_factor %g is not supported", partial);
@@ -204,6 +206,10 @@ static void conf_eos(struct conf *c, const json_t *j) {
         if (!seen)
             c->eos[c->n_eos++] = (uint32_t)id;
     }
+    const json_t *pad = json_object_get(j, "pad_token_id");
+    if (c->pad < 0 && json_is_integer(pad) && json_integer_value(pad) >= 0 &&
+        json_integer_value(pad) < c->V)
+        c->pad = (int32_t)json_integer_value(pad);
     const json_t *b = json_object_get(j, "bos_token_id");
     if (c->bos < 0 && json_is_integer(b))
         c->bos = json_integer_value(b);
@@ -234,7 +240,7 @@ static int conf_parse(struct conf *c, const json_t *j, struct err *err) {
 
 int conf_read(struct conf *c, const char *dir, struct err *err) {
     memset(c, 0, sizeof *c);
-    c->bos = -1;
+    c->bos = c->pad = -1;
     char *path = fs_path("%s/config.json", dir);
     char *gen = fs_path("%s/generation_config.json", dir);
     json_t *j = json_read_file(path, CONF_FILE_MAX, err), *g = NULL;
@@ -242,10 +248,12 @@ int conf_read(struct conf *c, const char *dir, struct err *err) {
     if (j && rc < 0)
         err_ctx(err, "%s", path);
     if (rc == 0 && fs_exists(gen)) {
+        int32_t pad = c->pad; /* the embedding's own, whatever is generated */
         g = json_read_file(gen, CONF_FILE_MAX, err);
         rc = g ? 0 : -1;
         if (g)
             conf_eos(c, g);
+        c->pad = pad;
     }
     json_decref(j);
     json_decref(g);

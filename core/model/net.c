@@ -186,7 +186,7 @@ static int32_t *put_ints(struct net *n, int32_t **at, const int32_t *host,
 
 /* ---- rope ---- */
 
-static double rope_freq(const struct conf *c, int i) {
+static double rope_plain(const struct conf *c, int i) {
     const struct rope_conf *r = &c->rope;
     double f = pow(r->theta, -2.0 * i / c->D);
     if (r->type == ROPE_LINEAR)
@@ -201,6 +201,18 @@ static double rope_freq(const struct conf *c, int i) {
     double smooth = (r->original_max / wave - r->low_freq_factor) /
                     (r->high_freq_factor - r->low_freq_factor);
     return (1 - smooth) * f / r->factor + smooth * f;
+}
+
+static double rope_freq(const struct conf *c, int i) {
+    double f = rope_plain(c, i);
+    if (!c->rope.is_bf16)
+        return f;
+    float x = (float)f; /* to nearest even in 8 bits of mantissa */
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000u;
+    memcpy(&x, &u, sizeof x);
+    return x;
 }
 
 static int rope_fill(struct net *n, int32_t pos, struct err *err) {

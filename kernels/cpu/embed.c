@@ -27,7 +27,9 @@ int ISA(embed)(struct kern *k, const struct kern_embed *a) {
 static void embed_columns(void *arg, int64_t c0, int64_t end) {
     const struct kern_embed *a = arg;
     vf s = v_set(a->scale);
-    for (int32_t t = 0; t < a->T; t++)
+    for (int32_t t = 0; t < a->T; t++) {
+        if (a->tokens[t] == a->skip)
+            continue;
         for (int64_t c = c0; c < end; c += VL) {
             int n = end - c < VL ? (int)(end - c) : VL;
             float *d = a->dtable + (int64_t)a->tokens[t] * a->C + c;
@@ -38,6 +40,7 @@ static void embed_columns(void *arg, int64_t c0, int64_t end) {
             else
                 v_store(d, x);
         }
+    }
 }
 
 int ISA(embed_bwd)(struct kern *k, const struct kern_embed *a) {
