@@ -123,8 +123,16 @@ static void mm_task(void *arg, int task, int thread) {
     }
 }
 
+static bool mm_is_shaped(const struct kern_mm *a) {
+    bool tn = a->form == KERN_TN, nt = a->form == KERN_NT;
+    return (unsigned)a->form <= KERN_TN && (unsigned)a->bt < KERN_DTYPES &&
+           a->m >= 0 && a->n >= 0 && a->k >= 0 &&
+           a->lda >= (tn ? a->m : a->k) && a->ldb >= (nt ? a->k : a->n) &&
+           a->ldc >= a->n;
+}
+
 int ISA(mm)(struct kern *k, const struct kern_mm *a) {
-    if (a->m < 0 || a->n < 0 || a->k < 0 || a->ldc < a->n)
+    if (!mm_is_shaped(a))
         return KERN_EINVAL;
     if (a->m == 0 || a->n == 0)
         return KERN_OK;
