@@ -8,10 +8,10 @@ BUILD   ?= build
 WERROR  ?= 0
 SAN     ?=
 CFLAGS  ?= -O2 -g
-PKGS    := ncursesw libcurl jansson sqlite3 libmicrohttpd libpcre2-8 libzstd libxxhash libcrypto
+PKGS    := ncursesw libcurl jansson sqlite3 libmicrohttpd libpcre2-8 libutf8proc libzstd libxxhash libcrypto
 TPKGS   := check vterm
 DEBS    := gcc make pkg-config libncurses-dev libcurl4-openssl-dev libjansson-dev \
-           libsqlite3-dev libmicrohttpd-dev libpcre2-dev libzstd-dev libxxhash-dev \
+           libsqlite3-dev libmicrohttpd-dev libpcre2-dev libutf8proc-dev libzstd-dev libxxhash-dev \
            libssl-dev check libvterm-dev tmux
 
 WARN    := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wformat=2

@@ -1,0 +1,128 @@
+/*
+ * text - words to tokens and back: tokenizer.json, renderers (chat formats
+ * with loss weights), and rows of training data.
+ *
+ *     struct tok *tok = tok_open(model_dir, &err);
+ *     struct tok_ids ids = {0};
+ *     tok_encode(tok, "hello", 5, 0, &ids);
+ *     struct render *r = render_open("auto", tok, model_dir, &err);
+ *     render_example(r, messages, TRAIN_ALL_ASSISTANT, &ex, &err);
+ *
+ * Immutable after opening; shared by threads, except struct tok_stream.
+ * Message text never becomes a control token unless TOK_CONTROL is given.
+ */
+#ifndef FETTLE_CORE_TEXT_H
+#define FETTLE_CORE_TEXT_H
+
+#include "core/err.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+/* ---- tokenizer ---- */
+
+struct tok;
+
+/* Reads DIR/tokenizer.json; NOTFOUND when the model has none; UNSUPPORTED
+ * names the component that this program lacks. */
+struct tok *tok_open(const char *dir, struct err *err);
+void tok_close(struct tok *t);
+int32_t tok_size(const struct tok *t); /* one above the highest id */
+/* Id of a token by its exact content, -1 = none. */
+int64_t tok_find(const struct tok *t, const char *content);
+
+struct tok_ids {
+    uint32_t *id; /* owned; free() */
+    size_t n, cap;
+};
+void tok_ids_push(struct tok_ids *ids, uint32_t id);
+
+enum {
+    TOK_CONTROL = 1, /* special tokens written in the text become tokens */
+    TOK_BOS = 2,     /* put what the post-processor puts around a text */
+};
+/* Appends the ids of UTF-8 text; bytes that are not UTF-8 become U+FFFD. */
+void tok_encode(const struct tok *t, const char *text, size_t len, int flags,
+                struct tok_ids *ids);
+/* The text of ids, valid UTF-8, free() it. Ids without a token are dropped;
+ * special ones too when `skip` is set. */
+char *tok_decode(const struct tok *t, const uint32_t *id, size_t n, bool skip);
+bool tok_is_special(const struct tok *t, uint32_t id);
+
+/* Text of ids that come one by one, cut at whole characters. */
+struct tok_stream {
+    char pending[4];
+    int n;
+};
+/* The text that id completes, free() it; "" when none yet. At the end call
+ * with id UINT32_MAX for what is left. */
+char *tok_stream_next(const struct tok *t, struct tok_stream *s, uint32_t id);
+
+/* ---- renderers ---- */
+
+/* Which tokens count: the table of spec/renderers §2. */
+#define TRAIN_ON(X) \
+    X(LAST_ASSISTANT, "last_assistant_message") \
+    X(LAST_TURN, "last_assistant_turn") \
+    X(ALL_ASSISTANT, "all_assistant_messages") \
+    X(ALL_MESSAGES, "all_messages") \
+    X(ALL_TOKENS, "all_tokens") \
+    X(USER_SYSTEM, "all_user_and_system_messages") \
+    X(CUSTOMIZED, "customized")
+enum train_on {
+#define TRAIN_ENUM(id, name) TRAIN_##id,
+    TRAIN_ON(TRAIN_ENUM)
+#undef TRAIN_ENUM
+        TRAIN_ON_N
+};
+const char *train_on_name(enum train_on w);
+int train_on_by_name(const char *name); /* or -1 */
+
+struct render;
+/* A renderer by name, or "auto": what fits the model and its tokens. Borrows
+ * the tokenizer. */
+struct render *render_open(const char *name, const struct tok *t,
+                           const char *model_dir, struct err *err);
+void render_close(struct render *r);
+const char *render_name(const struct render *r);
+/* Names of all renderers, one by one; NULL ends. */
+const char *render_list(int i);
+
+struct example {
+    struct tok_ids tokens;
+    float *weights; /* (tokens.n) does token i count as a target; owned */
+};
+void example_release(struct example *e);
+
+/* messages: [{"role","content"}, …], content a string. control: text may make
+ * control tokens (for comparisons only). */
+int render_example(const struct render *r, const json_t *messages,
+                   enum train_on on, bool control, struct example *e,
+                   struct err *err);
+/* The prompt that asks for the next assistant message. */
+int render_prompt(const struct render *r, const json_t *messages, bool control,
+                  struct tok_ids *ids, struct err *err);
+/* Where an answer ends: token ids and strings, borrowed. */
+int render_stops(const struct render *r, const uint32_t **ids,
+                 const char *const **strings, int *n_strings);
+
+/* ---- rows ---- */
+
+#define ROW_LINE_MAX (16 << 20)
+
+/* A row as it is trained: tokens and the weight of each as a target. */
+struct rows {
+    struct example *row;
+    size_t n;
+    size_t cut; /* rows that max_length cut */
+};
+/* Reads JSONL: {"messages":[…]}, rendered (r may be NULL when no row needs
+ * it), or {"tokens":[…],"weights":[…]}. Errors name file and line. Rows are
+ * cut at the right to max_length tokens, 0 = never. vocab: ids at or above it
+ * are refused. */
+int rows_read(struct rows *rows, const char *path, const struct render *r,
+              enum train_on on, size_t max_length, int64_t vocab,
+              struct err *err);
+void rows_release(struct rows *rows);
+
+#endif

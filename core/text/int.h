@@ -1,0 +1,51 @@
+/* int - what the files of core/text share. */
+#ifndef FETTLE_CORE_TEXT_INT_H
+#define FETTLE_CORE_TEXT_INT_H
+
+#include "core/text.h"
+
+/* ---- table: strings to numbers, open addressing ---- */
+
+struct strmap {
+    char **key;
+    uint32_t *len, *value;
+    size_t n, cap;
+};
+void strmap_put(struct strmap *m, const char *key, size_t len, uint32_t value);
+bool strmap_get(const struct strmap *m, const char *key, size_t len,
+                uint32_t *value);
+void strmap_release(struct strmap *m);
+
+/* Pairs of ids to (rank, merged id). */
+struct pair {
+    uint64_t key; /* left << 32 | right */
+    uint32_t rank, id;
+};
+struct pairmap {
+    struct pair *slot; /* rank UINT32_MAX = empty */
+    size_t n, cap;
+};
+void pairmap_put(struct pairmap *m, uint32_t l, uint32_t r, uint32_t rank,
+                 uint32_t id);
+const struct pair *pairmap_get(const struct pairmap *m, uint32_t l, uint32_t r);
+void pairmap_release(struct pairmap *m);
+
+/* ---- pretok: cuts text into pieces by regular expressions ---- */
+
+struct pretok;
+struct pretok *pretok_new(const json_t *conf, bool *byte_level,
+                          struct err *err);
+void pretok_free(struct pretok *p);
+typedef void pretok_fn(void *arg, const char *piece, size_t len);
+void pretok_run(const struct pretok *p, const char *text, size_t len,
+                pretok_fn *fn, void *arg);
+
+/* ---- utf8 ---- */
+
+/* Valid UTF-8 with U+FFFD for every maximal invalid part; free() it. */
+char *utf8_lossy(const char *bytes, size_t len, size_t *out_len);
+/* Length of the longest prefix that ends with a whole character; bytes that
+ * can never become one count as whole. */
+size_t utf8_whole(const char *bytes, size_t len);
+
+#endif

@@ -1,0 +1,63 @@
+/* utf8: what is whole, what is broken. */
+#include "core/text/int.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Bytes of the character at s, or -k: k bytes that can never become one, or 0:
+ * a character that needs more bytes than there are. */
+static int utf8_at(const unsigned char *s, size_t n) {
+    unsigned c = s[0];
+    int want = c < 0x80   ? 1
+               : c < 0xc2 ? -1
+               : c < 0xe0 ? 2
+               : c < 0xf0 ? 3
+               : c < 0xf5 ? 4
+                          : -1;
+    for (int i = 1; i < want; i++) {
+        if ((size_t)i >= n)
+            return 0;
+        unsigned lo = 0x80, hi = 0xbf;
+        if (i == 1) {
+            lo = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : lo;
+            hi = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : hi;
+        }
+        if (s[i] < lo || s[i] > hi)
+            return -i;
+    }
+    return want;
+}
+
+char *utf8_lossy(const char *bytes, size_t len, size_t *out_len) {
+    const unsigned char *s = (const unsigned char *)bytes;
+    char *out = malloc(3 * len + 1);
+    size_t n = 0;
+    CHECK(out, "out of memory for text");
+    for (size_t i = 0; i < len;) {
+        int k = utf8_at(s + i, len - i);
+        if (k > 0) {
+            memcpy(out + n, s + i, (size_t)k);
+            n += (size_t)k;
+            i += (size_t)k;
+        } else {
+            memcpy(out + n, "\xef\xbf\xbd", 3);
+            n += 3;
+            i += k < 0 ? (size_t)-k : len - i;
+        }
+    }
+    out[n] = 0;
+    if (out_len)
+        *out_len = n;
+    return out;
+}
+
+size_t utf8_whole(const char *bytes, size_t len) {
+    const unsigned char *s = (const unsigned char *)bytes;
+    for (size_t i = 0; i < len;) {
+        int k = utf8_at(s + i, len - i);
+        if (k == 0)
+            return i;
+        i += (size_t)(k > 0 ? k : -k);
+    }
+    return len;
+}
