@@ -108,11 +108,10 @@ static const char *auto_name(const struct tok *t, const char *dir) {
     return chatml ? "chatml" : "role_colon";
 }
 
+/* The file may hold integers beyond 64 bits (model_max_length). */
 static void render_find_bos(struct render *r, const char *dir) {
-    struct err ignored = {0};
     char *path = fs_path("%s/tokenizer_config.json", dir);
-    json_t *j =
-        fs_exists(path) ? json_read_file(path, 4 << 20, &ignored) : NULL;
+    json_t *j = json_load_file(path, JSON_DECODE_INT_AS_REAL, NULL);
     const json_t *b = json_object_get(j, "bos_token");
     const char *bos = json_is_object(b)
                           ? json_string_value(json_object_get(b, "content"))
@@ -390,10 +389,11 @@ static int put_messages(struct out *o, const json_t *all, enum train_on on,
         if (put_output(o, &m, output_weight(&m, on, i >= turn), err) < 0)
             return -1;
     }
-    bool overlap = o->r->row->format == FORMAT_ROLE_COLON && n > 0 &&
-                   strcmp(m.role, "assistant") == 0;
-    if (overlap)
-        out_text(o, "User:", output_weight(&m, on, true), false);
+    /* What the stop string leaves for the next header; the cookbook writes
+     * <UNUSED> where no answer is last, and so must its twin. */
+    if (o->r->row->format == FORMAT_ROLE_COLON && n > 0)
+        out_text(o, strcmp(m.role, "assistant") == 0 ? "User:" : "<UNUSED>",
+                 output_weight(&m, on, n > turn), false);
     return 0;
 }
 
