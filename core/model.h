@@ -285,6 +285,7 @@ struct net_step {
      * arithmetic of net_head(), bit for bit */
     const int32_t *targets; /* (n_rows) */
     float *logprobs;        /* (n_rows) host */
+    float *lse; /* (n_rows) host or NULL: logits[t] - lse is t's logprob */
 };
 int net_step(struct net *n, const struct policy *p, struct kv *kv,
              const struct net_step *s, struct err *err);

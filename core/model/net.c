@@ -853,6 +853,9 @@ static void step_chunk(struct net *n, const struct map *m, struct head_space *w,
                         n->hf + (int64_t)s->rows[i + j] * n->c->C, row));
     head_logprobs(n, m, w, w->dh, count, 1, s->targets ? s->targets + i : zeros,
                   s->logprobs ? s->logprobs + i : lp);
+    if (s->lse)
+        kn(n, ops->copy_out(n->kern, s->lse + i, w->lse,
+                            (size_t)count * sizeof(float)));
     if (s->logits)
         kn(n,
            ops->copy_out(n->kern, s->logits + (int64_t)i * n->c->V, w->logits,

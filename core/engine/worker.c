@@ -1,0 +1,570 @@
+/*
+ * worker: frames in, results out.
+ * Invariants: 1. every id is answered by exactly one RESULT or ERROR; 2. only
+ * the training thread touches trainers, only the sampling thread its net and
+ * its cache of checkpoints; 3. the base model is immutable and shared.
+ */
+#include "core/engine.h"
+
+#include "core/ckpt.h"
+#include "core/clock.h"
+#include "core/fs.h"
+#include "core/sample.h"
+#include "core/train.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define WORKER_VERSION 1
+#define WORKER_CACHE 8 /* checkpoints kept open for sampling */
+#define WORKER_CANCELS 64
+
+struct job {
+    struct frame frame;
+    struct op op; /* of FRAME_OP, decoded */
+    struct job *next;
+};
+
+struct queue {
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    struct job *first, **last;
+    bool stop;
+};
+
+struct cached {
+    char id[WIRE_NAME_MAX];
+    struct ckpt_policy *policy;
+    uint64_t used;
+};
+
+struct worker;
+
+/* What one executing thread owns. */
+struct lane {
+    struct worker *w;
+    struct queue queue;
+    struct kern *kern;
+    pthread_t thread;
+    uint64_t running; /* id, for streams */
+};
+
+struct slot {
+    char id[WIRE_NAME_MAX];
+    struct trainer *tr;
+};
+
+struct worker {
+    struct engine_opts o;
+    struct model *model;
+    struct tok *tok;
+    struct render *render;
+    pthread_mutex_t out;
+    struct lane train, sample;
+    struct slot *slot;
+    int n_slots;
+    struct net *net; /* the sampling thread's */
+    struct cached cache[WORKER_CACHE];
+    uint64_t tick;
+    pthread_mutex_t cancel_lock;
+    uint64_t cancelled[WORKER_CANCELS];
+    int n_cancelled;
+    atomic_bool cancel; /* of the sample that runs */
+};
+
+/* ---- queues ---- */
+
+static void queue_init(struct queue *q) {
+    pthread_mutex_init(&q->lock, NULL);
+    pthread_cond_init(&q->cond, NULL);
+    q->last = &q->first;
+}
+
+static void queue_put(struct queue *q, struct job *j) {
+    pthread_mutex_lock(&q->lock);
+    *q->last = j;
+    q->last = &j->next;
+    pthread_cond_signal(&q->cond);
+    pthread_mutex_unlock(&q->lock);
+}
+
+/* NULL = stopped and empty. */
+static struct job *queue_take(struct queue *q) {
+    pthread_mutex_lock(&q->lock);
+    while (!q->first && !q->stop)
+        pthread_cond_wait(&q->cond, &q->lock);
+    struct job *j = q->first;
+    if (j && !(q->first = j->next))
+        q->last = &q->first;
+    pthread_mutex_unlock(&q->lock);
+    return j;
+}
+
+static void queue_stop(struct queue *q) {
+    pthread_mutex_lock(&q->lock);
+    q->stop = true;
+    pthread_cond_signal(&q->cond);
+    pthread_mutex_unlock(&q->lock);
+}
+
+static void job_free(struct job *j) {
+    op_release(&j->op);
+    free(j->frame.data);
+    free(j);
+}
+
+/* ---- answers ---- */
+
+static void worker_send(struct worker *w, enum frame_type type, uint64_t id,
+                        const struct buf *b) {
+    struct err err = {0};
+    pthread_mutex_lock(&w->out);
+    int rc = frame_write(w->o.fd, type, id, b->data, b->len, &err);
+    pthread_mutex_unlock(&w->out);
+    if (rc < 0) /* the daemon is gone, and nobody is left to tell */
+        _exit(0);
+}
+
+static void worker_error(struct worker *w, uint64_t id, const struct err *e) {
+    struct buf b;
+    buf_init(&b, 4096);
+    buf_lstr(&b, err_name(e->code));
+    buf_lstr(&b, e->msg);
+    worker_send(w, FRAME_ERROR, id, &b);
+    buf_release(&b);
+}
+
+static void worker_result(struct worker *w, uint64_t id,
+                          const struct result *r) {
+    struct buf b;
+    struct err err = {0};
+    buf_init(&b, WIRE_MAX);
+    result_encode(r, &b);
+    if (buf_check(&b, "encode result", &err) < 0)
+        worker_error(w, id, &err);
+    else
+        worker_send(w, FRAME_RESULT, id, &b);
+    buf_release(&b);
+}
+
+static void worker_partial(void *arg, uint32_t index, uint32_t token,
+                           float logprob, const char *text) {
+    struct lane *l = arg;
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    buf_u32(&b, index);
+    buf_u32(&b, 1);
+    buf_u32(&b, token);
+    buf_f32(&b, logprob);
+    buf_lstr(&b, text);
+    if (!b.failed)
+        worker_send(l->w, FRAME_PARTIAL, l->running, &b);
+    buf_release(&b);
+}
+
+/* ---- training ---- */
+
+static char *ckpt_path(const struct worker *w, const char *id) {
+    return fs_path("%s/ckpt/%s", w->o.home, id);
+}
+
+/* "<run>/<name>", nothing that climbs out of the checkpoint root. */
+static int check_id(const char *id, struct err *err) {
+    const char *slash = id ? strchr(id, '/') : NULL;
+    if (!slash || strchr(slash + 1, '/') || strstr(id, "..") || id[0] == '/' ||
+        id[0] == '.' || slash[1] == '.' || !slash[1])
+        return err_set(err, ERR_INVAL, "'%.64s' is no checkpoint id", id);
+    return 0;
+}
+
+static struct slot *slot_find(struct worker *w, const char *id) {
+    for (int i = 0; i < w->n_slots; i++)
+        if (strcmp(w->slot[i].id, id) == 0)
+            return &w->slot[i];
+    return NULL;
+}
+
+static void slot_drop(struct worker *w, const char *id) {
+    struct slot *s = slot_find(w, id);
+    if (!s)
+        return;
+    trainer_free(s->tr);
+    *s = w->slot[--w->n_slots];
+}
+
+static void slot_set(struct worker *w, const char *id, struct trainer *tr) {
+    slot_drop(w, id);
+    struct slot *s =
+        realloc(w->slot, (size_t)(w->n_slots + 1) * sizeof *w->slot);
+    CHECK(s, "out of memory for a model");
+    w->slot = s;
+    snprintf(s[w->n_slots].id, sizeof s[w->n_slots].id, "%s", id);
+    s[w->n_slots++].tr = tr;
+}
+
+static struct trainer *new_trainer(struct worker *w, const struct op_create *op,
+                                   struct err *err) {
+    struct op_create own = *op;
+    own.base = (char *)w->o.name;
+    return trainer_new(w->model, w->train.kern, &own, err);
+}
+
+static int do_create(struct worker *w, const struct op *op, struct err *err) {
+    struct trainer *tr = new_trainer(w, &op->create, err);
+    int rc = tr ? 0 : -1;
+    if (rc == 0 && op->create.from && *op->create.from) {
+        char *path = ckpt_path(w, op->create.from);
+        rc = check_id(op->create.from, err);
+        if (rc == 0)
+            rc = ckpt_load(path, tr, false, err);
+        free(path);
+    }
+    if (rc < 0) {
+        trainer_free(tr);
+        return -1;
+    }
+    slot_set(w, op->model, tr);
+    return 0;
+}
+
+static int do_restore(struct worker *w, const char *model, const char *dir,
+                      struct err *err) {
+    struct manifest m;
+    if (ckpt_verify(dir, &m, err) < 0)
+        return -1;
+    struct op_create op = ckpt_create(&m);
+    struct trainer *tr = new_trainer(w, &op, err);
+    if (!tr)
+        return -1;
+    if (ckpt_load(dir, tr, true, err) < 0) {
+        trainer_free(tr);
+        return -1;
+    }
+    slot_set(w, model, tr);
+    return 0;
+}
+
+static int do_save(struct worker *w, struct trainer *tr, const struct op *op,
+                   struct result *res, struct err *err) {
+    int64_t bytes = 0;
+    char *path = ckpt_path(w, op->save.ckpt);
+    int rc = check_id(op->save.ckpt, err);
+    if (rc == 0)
+        rc = ckpt_save(path, tr, op->save.kind, op->seq, &bytes, err);
+    res->bytes = (uint64_t)bytes;
+    free(path);
+    return rc;
+}
+
+static int do_load(struct worker *w, struct trainer *tr, const struct op *op,
+                   struct err *err) {
+    char *path = ckpt_path(w, op->load.ckpt);
+    int rc = check_id(op->load.ckpt, err);
+    if (rc == 0)
+        rc = ckpt_load(path, tr, op->load.optimizer, err);
+    free(path);
+    return rc;
+}
+
+static int do_live_sample(struct worker *w, struct trainer *tr,
+                          const struct op *op, struct result *res,
+                          struct err *err) {
+    struct policy p = trainer_policy(tr);
+    struct sampler s = {.model = w->model,
+                        .kern = w->train.kern,
+                        .net = trainer_net(tr),
+                        .tok = w->tok,
+                        .render = w->render,
+                        .partial = worker_partial,
+                        .arg = &w->train};
+    return sample_run(&s, &p, &op->sample, res, err);
+}
+
+static int do_op(struct worker *w, const struct op *op, struct result *res,
+                 struct err *err) {
+    if (op->kind == OP_CREATE)
+        return do_create(w, op, err);
+    struct slot *s = slot_find(w, op->model);
+    if (!s)
+        return err_set(err, ERR_NOTFOUND, "no model %s in this worker",
+                       op->model);
+    switch (op->kind) {
+    case OP_FORWARD: return trainer_pass(s->tr, &op->pass, false, res, err);
+    case OP_FORWARD_BACKWARD:
+        return trainer_pass(s->tr, &op->pass, true, res, err);
+    case OP_OPTIM_STEP: return trainer_optim(s->tr, &op->optim, res, err);
+    case OP_SAVE: return do_save(w, s->tr, op, res, err);
+    case OP_LOAD: return do_load(w, s->tr, op, err);
+    case OP_SAMPLE: return do_live_sample(w, s->tr, op, res, err);
+    default:
+        return err_set(err, ERR_INVAL, "%s is no ordered op",
+                       op_kind_name(op->kind));
+    }
+}
+
+static int do_snapshot(struct worker *w, const char *model, const char *dir,
+                       struct result *res, struct err *err) {
+    struct slot *s = slot_find(w, model);
+    int64_t bytes = 0;
+    if (!s)
+        return err_set(err, ERR_NOTFOUND, "no model %s in this worker", model);
+    int rc = ckpt_save(dir, s->tr, CKPT_STATE, 0, &bytes, err);
+    res->bytes = (uint64_t)bytes;
+    return rc;
+}
+
+/* RESTORE, SNAPSHOT, UNLOAD: a model's id and mostly a directory. */
+static int do_control(struct worker *w, const struct frame *f,
+                      struct result *res, struct err *err) {
+    struct cur c;
+    cur_init(&c, f->data, f->len);
+    char *model = cur_lstr(&c, WIRE_NAME_MAX);
+    char *dir = f->type == FRAME_UNLOAD ? NULL : cur_lstr(&c, WIRE_PATH_MAX);
+    int rc = 0;
+    if (c.bad)
+        rc = err_set(err, ERR_INVAL, "damaged frame");
+    else if (f->type == FRAME_RESTORE)
+        rc = do_restore(w, model, dir, err);
+    else if (f->type == FRAME_SNAPSHOT)
+        rc = do_snapshot(w, model, dir, res, err);
+    else
+        slot_drop(w, model);
+    free(model);
+    free(dir);
+    return rc;
+}
+
+/* ---- sampling ---- */
+
+static struct cached *cache_get(struct worker *w, const char *id,
+                                struct err *err) {
+    struct cached *old = &w->cache[0];
+    for (int i = 0; i < WORKER_CACHE; i++) {
+        struct cached *c = &w->cache[i];
+        if (c->policy && strcmp(c->id, id) == 0) {
+            c->used = ++w->tick;
+            return c;
+        }
+        if (c->used < old->used)
+            old = c;
+    }
+    if (check_id(id, err) < 0)
+        return NULL;
+    char *path = ckpt_path(w, id);
+    struct ckpt_policy *p = ckpt_open(path, w->model, w->sample.kern, err);
+    free(path);
+    if (!p)
+        return NULL;
+    ckpt_close(old->policy);
+    old->policy = p;
+    old->used = ++w->tick;
+    snprintf(old->id, sizeof old->id, "%s", id);
+    return old;
+}
+
+static int do_unordered(struct worker *w, const struct op *op,
+                        struct result *res, struct err *err) {
+    const char *id = op->kind == OP_SAMPLE ? op->sample.target.ckpt
+                                           : op->logprobs.target.ckpt;
+    struct policy p = {.weights = model_weights(w->model)};
+    if (id && *id) {
+        struct cached *c = cache_get(w, id, err);
+        if (!c)
+            return -1;
+        p = ckpt_policy(c->policy);
+    }
+    struct sampler s = {.model = w->model,
+                        .kern = w->sample.kern,
+                        .net = w->net,
+                        .tok = w->tok,
+                        .render = w->render,
+                        .partial = worker_partial,
+                        .arg = &w->sample,
+                        .cancel = &w->cancel};
+    return op->kind == OP_SAMPLE
+               ? sample_run(&s, &p, &op->sample, res, err)
+               : sample_logprobs(&s, &p, &op->logprobs, res, err);
+}
+
+static bool cancel_seen(struct worker *w, uint64_t id) {
+    bool seen = false;
+    pthread_mutex_lock(&w->cancel_lock);
+    w->sample.running = id;
+    for (int i = 0; i < w->n_cancelled; i++)
+        if (w->cancelled[i] == id) {
+            w->cancelled[i] = w->cancelled[--w->n_cancelled];
+            seen = true;
+        }
+    atomic_store(&w->cancel, seen);
+    pthread_mutex_unlock(&w->cancel_lock);
+    return seen;
+}
+
+static void cancel_add(struct worker *w, uint64_t id) {
+    pthread_mutex_lock(&w->cancel_lock);
+    if (w->sample.running == id)
+        atomic_store(&w->cancel, true);
+    else if (w->n_cancelled < WORKER_CANCELS)
+        w->cancelled[w->n_cancelled++] = id;
+    pthread_mutex_unlock(&w->cancel_lock);
+}
+
+/* ---- lanes ---- */
+
+static void lane_job(struct lane *l, struct job *j) {
+    struct worker *w = l->w;
+    struct result res = {0};
+    struct err err = {0};
+    int64_t start = clock_mono_us();
+    int rc;
+    if (l == &w->sample) {
+        cancel_seen(w, j->frame.id);
+        rc = do_unordered(w, &j->op, &res, &err);
+    } else if (j->frame.type == FRAME_OP) {
+        l->running = j->frame.id;
+        rc = do_op(w, &j->op, &res, &err);
+    } else {
+        rc = do_control(w, &j->frame, &res, &err);
+    }
+    res.exec_us = (uint64_t)(clock_mono_us() - start);
+    if (rc < 0)
+        worker_error(w, j->frame.id, &err);
+    else
+        worker_result(w, j->frame.id, &res);
+    result_release(&res);
+}
+
+static void *lane_main(void *arg) {
+    struct lane *l = arg;
+    for (struct job *j; (j = queue_take(&l->queue));) {
+        lane_job(l, j);
+        job_free(j);
+    }
+    return NULL;
+}
+
+static int lane_open(struct worker *w, struct lane *l, struct err *err) {
+    l->w = w;
+    queue_init(&l->queue);
+    int rc = kern_open(&l->kern, &(struct kern_opts){.device = w->o.device,
+                                                     .threads = w->o.threads});
+    return rc ? err_kern(err, rc, w->o.device) : 0;
+}
+
+static int lane_start(struct lane *l, struct err *err) {
+    return pthread_create(&l->thread, NULL, lane_main, l)
+               ? err_set(err, ERR_NOMEM, "no thread could be made")
+               : 0;
+}
+
+/* ---- reading ---- */
+
+static void worker_op(struct worker *w, struct job *j) {
+    struct err err = {0};
+    if (op_decode(&j->op, j->frame.data, j->frame.len, &err) < 0) {
+        worker_error(w, j->frame.id, &err);
+        job_free(j);
+        return;
+    }
+    bool unordered = j->op.kind == OP_LOGPROBS ||
+                     (j->op.kind == OP_SAMPLE && j->op.seq == 0);
+    queue_put(unordered ? &w->sample.queue : &w->train.queue, j);
+}
+
+/* 1 = go on, 0 = quit. */
+static int worker_frame(struct worker *w, struct frame *f) {
+    struct job *j = calloc(1, sizeof *j);
+    struct result empty = {0};
+    CHECK(j, "out of memory for a frame");
+    j->frame = *f;
+    switch (f->type) {
+    case FRAME_OP: worker_op(w, j); return 1;
+    case FRAME_RESTORE:
+    case FRAME_SNAPSHOT:
+    case FRAME_UNLOAD: queue_put(&w->train.queue, j); return 1;
+    case FRAME_CANCEL: cancel_add(w, f->id); break;
+    case FRAME_PING: worker_result(w, f->id, &empty); break;
+    case FRAME_QUIT: job_free(j); return 0;
+    default: break;
+    }
+    job_free(j);
+    return 1;
+}
+
+static void worker_hello(struct worker *w) {
+    struct buf b;
+    buf_init(&b, 4096);
+    buf_u32(&b, WORKER_VERSION);
+    buf_lstr(&b, kern_describe(w->train.kern));
+    buf_u64(&b, 0);
+    worker_send(w, FRAME_HELLO, 0, &b);
+    buf_release(&b);
+}
+
+static int worker_open(struct worker *w, struct err *err) {
+    struct err no_text = {0};
+    if (lane_open(w, &w->train, err) < 0 || lane_open(w, &w->sample, err) < 0)
+        return -1;
+    w->model = model_open(w->o.dir, w->train.kern, err);
+    if (!w->model)
+        return -1;
+    w->net = net_new(w->model, w->sample.kern, err);
+    w->tok = tok_open(w->o.dir, &no_text);
+    if (w->tok)
+        w->render = render_open("auto", w->tok, w->o.dir, &no_text);
+    return 0;
+}
+
+static void worker_release(struct worker *w) {
+    for (int i = 0; i < w->n_slots; i++)
+        trainer_free(w->slot[i].tr);
+    for (int i = 0; i < WORKER_CACHE; i++)
+        ckpt_close(w->cache[i].policy);
+    free(w->slot);
+    net_free(w->net);
+    render_close(w->render);
+    tok_close(w->tok);
+    model_close(w->model);
+    struct kern *k[] = {w->train.kern, w->sample.kern};
+    for (int i = 0; i < 2; i++)
+        if (k[i])
+            k[i]->ops->close(k[i]);
+    free(w);
+}
+
+int engine_worker(const struct engine_opts *o, struct err *err) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    struct worker *w = calloc(1, sizeof *w);
+    CHECK(w, "out of memory for a worker");
+    w->o = *o;
+    pthread_mutex_init(&w->out, NULL);
+    pthread_mutex_init(&w->cancel_lock, NULL);
+    int rc = worker_open(w, err);
+    if (rc < 0) {
+        worker_error(w, 0, err);
+        worker_release(w);
+        return -1;
+    }
+    worker_hello(w);
+    if (lane_start(&w->train, err) < 0 || lane_start(&w->sample, err) < 0)
+        return -1;
+    struct frame f;
+    int got;
+    while ((got = frame_read(o->fd, &f, err)) == 1 && worker_frame(w, &f))
+        ;
+    if (got != 1) /* the daemon is gone: whatever runs is not wanted */
+        _exit(0);
+    queue_stop(&w->train.queue);
+    queue_stop(&w->sample.queue);
+    atomic_store(&w->cancel, true);
+    pthread_join(w->train.thread, NULL);
+    pthread_join(w->sample.thread, NULL);
+    worker_release(w);
+    return 0;
+}
