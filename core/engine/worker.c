@@ -55,7 +55,7 @@ struct lane {
     uint64_t running; /* id, for streams */
 };
 
-struct slot {
+struct hosted {
     char id[WIRE_NAME_MAX];
     struct trainer *tr;
 };
@@ -67,8 +67,8 @@ struct worker {
     struct render *render;
     pthread_mutex_t out;
     struct lane train, sample;
-    struct slot *slot;
-    int n_slots;
+    struct hosted *hosted;
+    int n_hosted;
     struct net *net; /* the sampling thread's */
     struct cached cache[WORKER_CACHE];
     uint64_t tick;
@@ -183,29 +183,29 @@ static int check_id(const char *id, struct err *err) {
     return 0;
 }
 
-static struct slot *slot_find(struct worker *w, const char *id) {
-    for (int i = 0; i < w->n_slots; i++)
-        if (strcmp(w->slot[i].id, id) == 0)
-            return &w->slot[i];
+static struct hosted *slot_find(struct worker *w, const char *id) {
+    for (int i = 0; i < w->n_hosted; i++)
+        if (strcmp(w->hosted[i].id, id) == 0)
+            return &w->hosted[i];
     return NULL;
 }
 
 static void slot_drop(struct worker *w, const char *id) {
-    struct slot *s = slot_find(w, id);
+    struct hosted *s = slot_find(w, id);
     if (!s)
         return;
     trainer_free(s->tr);
-    *s = w->slot[--w->n_slots];
+    *s = w->hosted[--w->n_hosted];
 }
 
 static void slot_set(struct worker *w, const char *id, struct trainer *tr) {
     slot_drop(w, id);
-    struct slot *s =
-        realloc(w->slot, (size_t)(w->n_slots + 1) * sizeof *w->slot);
+    struct hosted *s =
+        realloc(w->hosted, (size_t)(w->n_hosted + 1) * sizeof *w->hosted);
     CHECK(s, "out of memory for a model");
-    w->slot = s;
-    snprintf(s[w->n_slots].id, sizeof s[w->n_slots].id, "%s", id);
-    s[w->n_slots++].tr = tr;
+    w->hosted = s;
+    snprintf(s[w->n_hosted].id, sizeof s[w->n_hosted].id, "%s", id);
+    s[w->n_hosted++].tr = tr;
 }
 
 static struct trainer *new_trainer(struct worker *w, const struct op_create *op,
@@ -290,7 +290,7 @@ static int do_op(struct worker *w, const struct op *op, struct result *res,
                  struct err *err) {
     if (op->kind == OP_CREATE)
         return do_create(w, op, err);
-    struct slot *s = slot_find(w, op->model);
+    struct hosted *s = slot_find(w, op->model);
     if (!s)
         return err_set(err, ERR_NOTFOUND, "no model %s in this worker",
                        op->model);
@@ -310,7 +310,7 @@ static int do_op(struct worker *w, const struct op *op, struct result *res,
 
 static int do_snapshot(struct worker *w, const char *model, const char *dir,
                        struct result *res, struct err *err) {
-    struct slot *s = slot_find(w, model);
+    struct hosted *s = slot_find(w, model);
     int64_t bytes = 0;
     if (!s)
         return err_set(err, ERR_NOTFOUND, "no model %s in this worker", model);
@@ -522,11 +522,11 @@ static int worker_open(struct worker *w, struct err *err) {
 }
 
 static void worker_release(struct worker *w) {
-    for (int i = 0; i < w->n_slots; i++)
-        trainer_free(w->slot[i].tr);
+    for (int i = 0; i < w->n_hosted; i++)
+        trainer_free(w->hosted[i].tr);
     for (int i = 0; i < WORKER_CACHE; i++)
         ckpt_close(w->cache[i].policy);
-    free(w->slot);
+    free(w->hosted);
     net_free(w->net);
     render_close(w->render);
     tok_close(w->tok);
