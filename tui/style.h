@@ -74,7 +74,7 @@ struct style {
 };
 
 struct style style_get(enum color_mode mode, bool light, enum role r);
-/* The mode that environment and terminal allow: NO_COLOR (set to anything)
+/* The mode that environment and terminal allow: a NO_COLOR that is not empty
  * means none. colors: what the terminal has; want: -1 = auto, or a mode. */
 enum color_mode style_mode(const char *no_color, int colors, int want);
 /* sRGB of a palette index of the 256-colour cube and ramp (also 0-15). */

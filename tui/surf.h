@@ -57,6 +57,8 @@ int surf_w(const struct surf *s);
 int surf_h(const struct surf *s);
 /* Blanks the grid, forgets hits, cursor and clip. */
 void surf_clear(struct surf *s);
+/* The cells of from; both must have one size. */
+void surf_copy(struct surf *to, const struct surf *from);
 /* Borrowed; NULL outside. */
 const struct cell *surf_cell(const struct surf *s, int x, int y);
 

@@ -77,7 +77,7 @@ int term_wait(const struct term *t);
  * changed, -1 when the line is still busy with the last one (try later). */
 long term_frame(struct term *t, const struct surf *s);
 /* False while the line is too far behind for a frame nobody asked for. */
-bool term_ready(const struct term *t);
+bool term_ready(struct term *t);
 
 /* ---- for the application ---- */
 
