@@ -20,6 +20,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define CMD_MUTATES 1     /* changes something outside this screen */
 #define CMD_DESTRUCTIVE 2 /* asks for the name to be typed */
@@ -35,7 +36,8 @@ struct cmd {
     const char *keys;    /* "j Down", chords in parentheses: "(g g) Home"; "" */
     const char *context; /* where the keys mean this: "global", "list", … */
     unsigned flags;
-    const char *hint; /* one word for the hint bar; "" = not there */
+    const char *hint; /* for the hint bar: "open", or with keys of its own
+                         before a blank, "h/l cursor"; "" = not there */
     /* NULL when it can run now, else why not (shown greyed). May be NULL. */
     const char *(*enabled)(void *app);
     /* args: what followed the command on the `:` line, or "". */
@@ -52,6 +54,11 @@ const struct cmd *cmd_parse(const struct cmd *c, int n, const char *line,
 /* Fuzzy score of a search over title, id and doc; 0 = no match, more is
  * better. The empty search scores 1. */
 int cmd_score(const struct cmd *c, const char *search);
+
+#define CMD_CHORD_MAX 4
+/* Takes the next alternative off a `keys` text: returns how many keys it has
+ * (a chord has more than one), 0 at the end, -1 when it names no key. */
+int cmd_keys_next(const char **keys, uint32_t key[CMD_CHORD_MAX]);
 
 /* Walks a table: unique ids, keys that exist, no key twice in one context,
  * capitals act and nothing else does, titles and docs in bounds. Returns the

@@ -31,7 +31,7 @@ enum lay_dir {
 struct lay {
     int id; /* the caller's; lay_find() */
     enum lay_dir dir;
-    int min_w, min_h; /* of a box with kids: in addition to theirs */
+    int min_w, min_h; /* of a box with kids: at least, else what they need */
     int max_w, max_h; /* 0 = no limit */
     int weight;       /* share of what is left; 0 counts as 1 */
     int prio;         /* higher stays longer */
