@@ -191,6 +191,7 @@ static int run_state(struct daemon *d, int64_t run, enum store_run_state *s,
                      struct err *err) {
     struct store_runs rows = {0};
     int rc = store_run_get(d->st, run, &rows);
+    *s = STORE_RUN_FAILED;
     if (rc == STORE_OK)
         *s = rows.row->state;
     store_runs_free(&rows);
