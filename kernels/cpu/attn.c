@@ -2,7 +2,9 @@
  * attn: causal attention over packed sequences and over a paged cache.
  * Invariants: 1. a row's scores, maximum, sum and output have one order, that
  * of key positions in its own sequence, in every path here; 2. one task owns
- * whatever it writes (a query head's rows forward, a kv head's backward).
+ * whatever it writes (a query head's rows forward, a kv head's backward);
+ * 3. a key that a row does not see takes no part in the row's sums, not even
+ * times 0.
  * In a page, K is kept transposed ([D][KERN_PAGE]) and V as it came.
  */
 #include "kernels/cpu/isa.h"
@@ -15,9 +17,24 @@ static int64_t attn_round(int64_t n) {
 /* dst[d*Lp + j] = src[j*ld + d]; columns past L are 0. */
 static void attn_pack_t(float *dst, const float *src, int64_t ld, int64_t L,
                         int D, int64_t Lp) {
+    int64_t jd = 0;
+    int dd = 0;
+#if !defined(KERN_ISA_scalar)
+    jd = L & ~(int64_t)7;
+    dd = D & ~7;
+    for (int64_t j = 0; j < jd; j += 8)
+        for (int d = 0; d < dd; d += 8) {
+            __m256 r[8];
+            for (int i = 0; i < 8; i++)
+                r[i] = _mm256_loadu_ps(src + (j + i) * ld + d);
+            tile_transpose8(dst + d * Lp + j, Lp, r);
+        }
+#endif
+    for (int64_t j = 0; j < L; j++)
+        for (int d = j < jd ? dd : 0; d < D; d++)
+            dst[d * Lp + j] = src[j * ld + d];
     for (int d = 0; d < D; d++)
-        for (int64_t j = 0; j < Lp; j++)
-            dst[d * Lp + j] = j < L ? src[j * ld + d] : 0.0f;
+        memset(dst + d * Lp + L, 0, (size_t)(Lp - L) * sizeof *dst);
 }
 
 /* dst[j*Dp + d] = src[j*ld + d]; columns past D are 0. */
@@ -29,11 +46,17 @@ static void attn_pack(float *dst, const float *src, int64_t ld, int64_t L,
     }
 }
 
+/* ---- one row ---- */
+
 struct attn_row {
     int64_t lo, hi; /* visible keys lo … hi (hi is the row's own) */
     float scale, softcap;
     const float *sink; /* NULL = none */
 };
+
+static int64_t attn_lo(int64_t i, int32_t window) {
+    return window > 0 && i >= window ? i - window + 1 : 0;
+}
 
 INLINE vf attn_score(const struct attn_row *r, vf s) {
     s = v_mul(s, v_set(r->scale));
@@ -42,29 +65,37 @@ INLINE vf attn_score(const struct attn_row *r, vf s) {
     return s;
 }
 
-/* s[j] for lo <= j <= hi: raw dot products in, scores out; the lanes around
- * them, within vectors, become -inf. */
+/* The lanes around keys lo … hi, to whole vectors, become -inf. */
 static void attn_mask(const struct attn_row *r, float *s) {
-    int64_t first = r->lo & ~(int64_t)(VL - 1);
-    for (int64_t j = first; j <= r->hi; j += VL)
-        v_store(s + j, attn_score(r, v_load(s + j)));
-    for (int64_t j = first; j < r->lo; j++)
+    for (int64_t j = r->lo & ~(int64_t)(VL - 1); j < r->lo; j++)
         s[j] = -INFINITY;
     for (int64_t j = r->hi + 1; j & (VL - 1); j++)
         s[j] = -INFINITY;
 }
 
-/* Scores to exponentials in place; their sum by position mod 16. *lse too. */
+/* Raw dot products of keys lo … hi in s become scores, masked; returns the
+ * largest. */
+static float attn_scores(const struct attn_row *r, float *s) {
+    vf m = v_set(-INFINITY);
+    attn_mask(r, s);
+    for (int64_t j = r->lo & ~(int64_t)(VL - 1); j <= r->hi; j += VL) {
+        vf x = attn_score(r, v_load(s + j));
+        v_store(s + j, x);
+        m = v_max(m, x);
+    }
+    if (r->softcap > 0.0f) /* which made -cap, the least score, of -inf */
+        attn_mask(r, s);
+    return v_hmax(m);
+}
+
+/* Scores to exponentials in place; returns their sum. *lse too. */
 static float attn_softmax(const struct attn_row *r, float *s, float *lse) {
-    int64_t first = r->lo & ~(int64_t)(VL - 1);
-    vf mv = v_set(-INFINITY), sum = v_set(0.0f);
-    for (int64_t j = first; j <= r->hi; j += VL)
-        mv = v_max(mv, v_load(s + j));
-    float m = v_hmax(mv);
+    float m = attn_scores(r, s);
     if (r->sink && m < *r->sink)
         m = *r->sink;
-    for (int64_t j = first; j <= r->hi; j += VL) {
-        vf p = v_exp(v_sub(v_load(s + j), v_set(m)));
+    vf sum = v_set(0.0f), mv = v_set(m);
+    for (int64_t j = r->lo & ~(int64_t)(VL - 1); j <= r->hi; j += VL) {
+        vf p = v_exp(v_sub(v_load(s + j), mv));
         v_store(s + j, p);
         sum = v_add(sum, p);
     }
@@ -75,12 +106,117 @@ static float attn_softmax(const struct attn_row *r, float *s, float *lse) {
     return l;
 }
 
-static struct attn_row attn_row_at(const struct kern_attn *a, int64_t i,
-                                   int h) {
-    int64_t lo = a->window > 0 && i - a->window + 1 > 0 ? i - a->window + 1 : 0;
-    return (struct attn_row){lo, i, a->scale, a->softcap,
-                             a->sinks ? a->sinks + h : NULL};
+static void attn_divide(float *o, float l, int D) {
+    vf lv = v_set(l);
+    for (int d = 0; d < D; d += VL)
+        v_put(o + d, v_div(v_get(o + d, D - d), lv), D - d);
 }
+
+/* ---- blocks of rows ---- */
+
+/* Up to TILE_M rows in a row, of positions i … i+m-1, of one query head; the
+ * window, if any, has begun to move for all of them or for none. */
+struct attn_span {
+    int64_t i;
+    int m;
+    int64_t lo, full; /* the first row's first key; that of the last row */
+    bool moves;       /* full > lo: the window cuts keys off */
+};
+
+static struct attn_span attn_span_at(int64_t i, int64_t left, int32_t window) {
+    int64_t m = left < TILE_M ? left : TILE_M;
+    if (window > 0) {
+        if (m > window)
+            m = window;
+        if (i < window - 1 && i + m > window)
+            m = window - i;
+    }
+    int64_t last = i + m - 1;
+    return (struct attn_span){i, (int)m, attn_lo(i, window),
+                              attn_lo(last, window),
+                              attn_lo(last, window) > attn_lo(i, window)};
+}
+
+/* s (m, ld; column 0 is key 0): products of rows of x with keys lo … i+m-1. */
+static void attn_dots(float *s, int64_t ld, const float *x, int64_t ldx,
+                      const struct attn_span *b, const float *t, int64_t ldt,
+                      int D) {
+    int64_t end = b->i + b->m;
+    for (int64_t j = b->lo / TILE_N * TILE_N; j < end; j += TILE_N)
+        tile_run(&(struct tile){.k = D,
+                                .a = x,
+                                .sa = ldx,
+                                .ka = 1,
+                                .b = t + j,
+                                .ldb = ldt,
+                                .c = s + j,
+                                .ldc = ld,
+                                .n = TILE_N},
+                 b->m);
+}
+
+/* One tile after the other over the D columns of b and c. */
+static void attn_columns(struct tile t, int m, int D) {
+    for (int d = 0; d < D; d += TILE_N) {
+        t.n = D - d < TILE_N ? D - d : TILE_N;
+        tile_edges(&t, m);
+        t.b += TILE_N;
+        t.c += TILE_N;
+    }
+}
+
+/* c (m rows of D) = Σ over visible keys, ascending, of s[key] * v[key]. */
+static void attn_over_keys(float *c, int64_t ldc, const float *s, int64_t lds,
+                           const struct attn_span *b, const float *v,
+                           int64_t ldv, int D) {
+    attn_columns((struct tile){.k = b->i - b->full + 1,
+                               .a = s + b->lo,
+                               .sa = lds,
+                               .ka = 1,
+                               .b = v + b->lo * ldv,
+                               .ldb = ldv,
+                               .c = c,
+                               .ldc = ldc,
+                               .pre = b->moves,
+                               .post = true},
+                 b->m, D);
+}
+
+/* c[key] (rows of D) += Σ over the rows that see it, ascending, of
+ * s[row][key] * x[row]. */
+static void attn_over_rows(float *c, int64_t ldc, const float *s, int64_t lds,
+                           const struct attn_span *b, const float *x,
+                           int64_t ldx, int D) {
+    struct tile t = {.sa = 1,
+                     .ka = lds,
+                     .a = s + b->lo,
+                     .b = x,
+                     .ldb = ldx,
+                     .c = c + b->lo * ldc,
+                     .ldc = ldc,
+                     .acc = true};
+    if (b->moves) { /* m-1 keys, of which key n is seen by rows 0 … n */
+        struct tile low = t;
+        low.k = 1;
+        low.post = true;
+        attn_columns(low, b->m - 1, D);
+    }
+    int64_t skip = b->full - b->lo, all = b->i - b->full;
+    t.a += skip;
+    t.c += skip * ldc;
+    t.k = b->m;
+    for (int64_t n = 0; n < all; n += TILE_M) { /* keys that all rows see */
+        int m = all - n < TILE_M ? (int)(all - n) : TILE_M;
+        attn_columns(t, m, D);
+        t.a += m;
+        t.c += m * ldc;
+    }
+    t.k = 1; /* the rows' own keys: key n is seen by rows n … m-1 */
+    t.pre = true;
+    attn_columns(t, b->m, D);
+}
+
+/* ---- forward ---- */
 
 struct attn_run {
     const struct kern_attn *a;
@@ -88,68 +224,28 @@ struct attn_run {
     int64_t Lp, Dp;
 };
 
-/* Raw dot products of rows i0 … i0+m with keys j0 … end, into s (m, Lp). */
-static void attn_dots(float *s, int64_t Lp, const float *x, int64_t ldx, int m,
-                      const float *t, int D, int64_t j0, int64_t end) {
-    for (int64_t j = j0; j < end; j += TILE_N)
-        tile_run(&(struct tile){.k = D,
-                                .a = x,
-                                .sa = ldx,
-                                .ka = 1,
-                                .b = t + j,
-                                .ldb = Lp,
-                                .c = s + j,
-                                .ldc = Lp,
-                                .n = TILE_N},
-                 m);
-}
-
-/* c (m rows of D) (=|+=) x (m, k; rows ldx apart) · p (k, Dp). */
-static void attn_times(float *c, int64_t ldc, const float *x, int64_t sx,
-                       int64_t kx, int64_t m, const float *p, int64_t Dp, int D,
-                       int64_t k, bool acc) {
-    for (int d = 0; d < D; d += TILE_N)
-        tile_column((struct tile){.k = k,
-                                  .a = x,
-                                  .sa = sx,
-                                  .ka = kx,
-                                  .b = p + d,
-                                  .ldb = Dp,
-                                  .c = c + d,
-                                  .ldc = ldc,
-                                  .n = D - d < TILE_N ? D - d : TILE_N,
-                                  .acc = acc},
-                    m);
+static struct attn_row attn_row_at(const struct kern_attn *a, int64_t i,
+                                   int h) {
+    return (struct attn_row){attn_lo(i, a->window), i, a->scale, a->softcap,
+                             a->sinks ? a->sinks + h : NULL};
 }
 
 static void attn_block(const struct attn_run *r, const float *kt,
-                       const float *vp, float *s, int64_t base, int64_t i0,
-                       int m, int h) {
+                       const float *vp, float *s, int64_t base,
+                       const struct attn_span *b, int h) {
     const struct kern_attn *a = r->a;
-    int64_t j0 = attn_row_at(a, i0, h).lo / TILE_N * TILE_N, end = i0 + m;
-    const float *q = a->q + (base + i0) * a->ldq + (int64_t)h * a->D;
-    float *o = a->o + (base + i0) * a->ldo + (int64_t)h * a->D;
-    float l[TILE_M];
-    attn_dots(s, r->Lp, q, a->ldq, m, kt, a->D, j0, end);
-    for (int i = 0; i < m; i++) {
-        struct attn_row row = attn_row_at(a, i0 + i, h);
-        float lse, *si = s + i * r->Lp;
-        attn_mask(&row, si);
-        l[i] = attn_softmax(&row, si, &lse);
+    int64_t t = base + b->i, col = (int64_t)h * a->D;
+    float *o = a->o + t * a->ldo + col, l[TILE_M], lse;
+    attn_dots(s, r->Lp, a->q + t * a->ldq + col, a->ldq, b, kt, r->Lp, a->D);
+    for (int i = 0; i < b->m; i++) {
+        struct attn_row row = attn_row_at(a, b->i + i, h);
+        l[i] = attn_softmax(&row, s + i * r->Lp, &lse);
         if (a->lse)
-            a->lse[(base + i0 + i) * a->H + h] = lse;
-        for (int64_t j = j0; j < row.lo; j++)
-            si[j] = 0.0f;
-        for (int64_t j = row.hi + 1; j < end; j++)
-            si[j] = 0.0f;
+            a->lse[(t + i) * a->H + h] = lse;
     }
-    attn_times(o, a->ldo, s + j0, r->Lp, 1, m, vp + j0 * r->Dp, r->Dp, a->D,
-               end - j0, false);
-    for (int i = 0; i < m; i++) {
-        float inv = 1.0f / l[i];
-        for (int d = 0; d < a->D; d++)
-            o[i * a->ldo + d] = o[i * a->ldo + d] * inv;
-    }
+    attn_over_keys(o, a->ldo, s, r->Lp, b, vp, r->Dp, a->D);
+    for (int i = 0; i < b->m; i++)
+        attn_divide(o + i * a->ldo, l[i], a->D);
 }
 
 static void attn_task(void *arg, int task, int thread) {
@@ -163,26 +259,41 @@ static void attn_task(void *arg, int task, int thread) {
                 r->Lp);
     attn_pack(vp, a->v + base * a->ldv + (int64_t)kv * a->D, a->ldv, L, a->D,
               r->Dp);
-    for (int64_t i = 0; i < L; i += TILE_M)
-        attn_block(r, kt, vp, s, base, i,
-                   L - i < TILE_M ? (int)(L - i) : TILE_M, h);
+    struct attn_span b;
+    for (int64_t i = 0; i < L; i += b.m) {
+        b = attn_span_at(i, L - i, a->window);
+        attn_block(r, kt, vp, s, base, &b, h);
+    }
 }
 
 static int attn_check(const struct kern_attn *a) {
-    bool bad = a->D <= 0 || a->K <= 0 || a->H % a->K || a->n_seq < 0;
-    for (int i = 0; !bad && i < a->n_seq; i++)
-        bad = a->start[i + 1] < a->start[i] || a->start[i + 1] > a->T ||
-              a->start[i + 1] - a->start[i] > a->max_len;
-    return bad ? KERN_EINVAL : KERN_OK;
+    if (a->T < 0 || a->n_seq < 0 || a->D <= 0 || a->K <= 0 || a->H <= 0 ||
+        a->H % a->K || a->max_len < 0)
+        return KERN_EINVAL;
+    int64_t wide = (int64_t)a->H * a->D, narrow = (int64_t)a->K * a->D;
+    if (a->ldq < wide || a->ldo < wide || a->ldk < narrow || a->ldv < narrow)
+        return KERN_EINVAL;
+    for (int i = 0; i < a->n_seq; i++) {
+        int64_t len = (int64_t)a->start[i + 1] - a->start[i];
+        if (a->start[i] < 0 || len < 0 || len > a->max_len ||
+            a->start[i + 1] > a->T)
+            return KERN_EINVAL;
+    }
+    return KERN_OK;
+}
+
+static struct attn_run attn_run_of(struct kern *k, const struct kern_attn *a) {
+    return (struct attn_run){a, cpu_of(k), attn_round(a->max_len),
+                             attn_round(a->D)};
 }
 
 int ISA(attn)(struct kern *k, const struct kern_attn *a) {
-    struct attn_run r = {a, cpu_of(k), attn_round(a->max_len),
-                         attn_round(a->D)};
     int rc = attn_check(a);
+    if (rc != KERN_OK)
+        return rc;
+    struct attn_run r = attn_run_of(k, a);
     size_t floats = (size_t)(r.Lp * (a->D + r.Dp + TILE_M));
-    if (rc == KERN_OK)
-        rc = cpu_reserve(r.cpu, floats * sizeof(float));
+    rc = cpu_reserve(r.cpu, floats * sizeof(float));
     if (rc == KERN_OK)
         pool_run(r.cpu->pool, a->n_seq * a->H, attn_task, &r);
     return rc;
@@ -214,57 +325,45 @@ static struct attn_bwd attn_bwd_carve(float *at, const struct attn_run *r) {
 static float attn_delta(const struct kern_attn *a, int64_t t, int h) {
     const float *o = a->o + t * a->ldo + (int64_t)h * a->D;
     const float *g = a->d_o + t * a->ldo + (int64_t)h * a->D;
-    float s = 0.0f;
-    for (int d = 0; d < a->D; d++)
-        s = fmaf(o[d], g[d], s);
-    return s;
+    return SUM16(a->D, v_fma(v_load(o + i), v_load(g + i), s_),
+                 v_fma(v_loadn(o + i, left), v_loadn(g + i, left), s_));
 }
 
-/* Row i: p and ds over its keys; zeros for the others of j0 … end. */
-static void attn_bwd_row(const struct attn_run *r, const struct attn_row *row,
-                         float *p, float *ds, float lse, float delta,
-                         int64_t j0, int64_t end) {
-    float scale = r->a->scale, cap = r->a->softcap;
-    attn_mask(row, p);
-    for (int64_t j = row->lo & ~(int64_t)(VL - 1); j <= row->hi; j += VL) {
+/* One row: p from dots to probabilities, ds from d_o·v to gradients of dots. */
+static void attn_bwd_row(const struct attn_row *r, float *p, float *ds,
+                         float lse, float delta) {
+    attn_scores(r, p);
+    vf cap = v_set(r->softcap), one = v_set(1.0f);
+    for (int64_t j = r->lo & ~(int64_t)(VL - 1); j <= r->hi; j += VL) {
         vf s = v_load(p + j), e = v_exp(v_sub(s, v_set(lse)));
-        vf g =
-            v_mul(v_mul(e, v_sub(v_load(ds + j), v_set(delta))), v_set(scale));
-        if (cap > 0.0f) {
-            vf t = v_div(s, v_set(cap));
-            vf slope = v_sub(v_set(1.0f), v_mul(t, t));
-            g = v_lt(v_set(0.0f), e, v_mul(g, slope), v_set(0.0f));
+        vf g = v_mul(e, v_sub(v_load(ds + j), v_set(delta)));
+        g = v_mul(g, v_set(r->scale));
+        if (r->softcap > 0.0f) {
+            vf t = v_div(s, cap);
+            g = v_mul(g, v_sub(one, v_mul(t, t)));
         }
         v_store(p + j, e);
         v_store(ds + j, g);
     }
-    for (int64_t j = j0; j < row->lo; j++)
-        p[j] = ds[j] = 0.0f;
-    for (int64_t j = row->hi + 1; j < end; j++)
-        p[j] = ds[j] = 0.0f;
 }
 
-static void attn_bwd_block(const struct attn_run *r, const struct attn_bwd *b,
-                           int64_t base, int64_t i0, int m, int h) {
+static void attn_bwd_block(const struct attn_run *r, const struct attn_bwd *w,
+                           int64_t base, const struct attn_span *b, int h) {
     const struct kern_attn *a = r->a;
-    int64_t j0 = attn_row_at(a, i0, h).lo / TILE_N * TILE_N, end = i0 + m;
-    int64_t col = (int64_t)h * a->D, t0 = base + i0;
-    attn_pack(b->q, a->q + t0 * a->ldq + col, a->ldq, m, a->D, r->Dp);
-    attn_pack(b->d_o, a->d_o + t0 * a->ldo + col, a->ldo, m, a->D, r->Dp);
-    attn_dots(b->p, r->Lp, b->q, r->Dp, m, b->kt, a->D, j0, end);
-    attn_dots(b->ds, r->Lp, b->d_o, r->Dp, m, b->vt, a->D, j0, end);
-    for (int i = 0; i < m; i++) {
-        struct attn_row row = attn_row_at(a, i0 + i, h);
-        attn_bwd_row(r, &row, b->p + i * r->Lp, b->ds + i * r->Lp,
-                     a->lse[(t0 + i) * a->H + h], attn_delta(a, t0 + i, h), j0,
-                     end);
+    int64_t col = (int64_t)h * a->D, t = base + b->i;
+    attn_pack(w->q, a->q + t * a->ldq + col, a->ldq, b->m, a->D, r->Dp);
+    attn_pack(w->d_o, a->d_o + t * a->ldo + col, a->ldo, b->m, a->D, r->Dp);
+    attn_dots(w->p, r->Lp, w->q, r->Dp, b, w->kt, r->Lp, a->D);
+    attn_dots(w->ds, r->Lp, w->d_o, r->Dp, b, w->vt, r->Lp, a->D);
+    for (int i = 0; i < b->m; i++) {
+        struct attn_row row = attn_row_at(a, b->i + i, h);
+        attn_bwd_row(&row, w->p + i * r->Lp, w->ds + i * r->Lp,
+                     a->lse[(t + i) * a->H + h], attn_delta(a, t + i, h));
     }
-    attn_times(a->dq + t0 * a->ldq + col, a->ldq, b->ds + j0, r->Lp, 1, m,
-               b->kp + j0 * r->Dp, r->Dp, a->D, end - j0, false);
-    attn_times(b->dk + j0 * r->Dp, r->Dp, b->ds + j0, 1, r->Lp, end - j0, b->q,
-               r->Dp, a->D, m, true);
-    attn_times(b->dv + j0 * r->Dp, r->Dp, b->p + j0, 1, r->Lp, end - j0, b->d_o,
-               r->Dp, a->D, m, true);
+    attn_over_keys(a->dq + t * a->ldq + col, a->ldq, w->ds, r->Lp, b, w->kp,
+                   r->Dp, a->D);
+    attn_over_rows(w->dk, r->Dp, w->ds, r->Lp, b, w->q, r->Dp, a->D);
+    attn_over_rows(w->dv, r->Dp, w->p, r->Lp, b, w->d_o, r->Dp, a->D);
 }
 
 static void attn_bwd_task(void *arg, int task, int thread) {
@@ -272,48 +371,52 @@ static void attn_bwd_task(void *arg, int task, int thread) {
     const struct kern_attn *a = r->a;
     int seq = task / a->K, kv = task % a->K, group = a->H / a->K;
     int64_t base = a->start[seq], L = a->start[seq + 1] - base;
-    struct attn_bwd b = attn_bwd_carve(r->cpu->scratch[thread], r);
+    struct attn_bwd w = attn_bwd_carve(r->cpu->scratch[thread], r);
     const float *k = a->k + base * a->ldk + (int64_t)kv * a->D;
     const float *v = a->v + base * a->ldv + (int64_t)kv * a->D;
-    attn_pack_t(b.kt, k, a->ldk, L, a->D, r->Lp);
-    attn_pack_t(b.vt, v, a->ldv, L, a->D, r->Lp);
-    attn_pack(b.kp, k, a->ldk, L, a->D, r->Dp);
-    memset(b.dk, 0, (size_t)(2 * r->Lp * r->Dp) * sizeof(float));
+    attn_pack_t(w.kt, k, a->ldk, L, a->D, r->Lp);
+    attn_pack_t(w.vt, v, a->ldv, L, a->D, r->Lp);
+    attn_pack(w.kp, k, a->ldk, L, a->D, r->Dp);
+    memset(w.dk, 0, (size_t)(L * r->Dp) * sizeof(float));
+    memset(w.dv, 0, (size_t)(L * r->Dp) * sizeof(float));
+    struct attn_span b;
     for (int h = kv * group; h < (kv + 1) * group; h++)
-        for (int64_t i = 0; i < L; i += TILE_M)
-            attn_bwd_block(r, &b, base, i,
-                           L - i < TILE_M ? (int)(L - i) : TILE_M, h);
+        for (int64_t i = 0; i < L; i += b.m) {
+            b = attn_span_at(i, L - i, a->window);
+            attn_bwd_block(r, &w, base, &b, h);
+        }
     for (int64_t j = 0; j < L; j++) {
         size_t row = (size_t)a->D * sizeof(float);
         memcpy(a->dk + (base + j) * a->ldk + (int64_t)kv * a->D,
-               b.dk + j * r->Dp, row);
+               w.dk + j * r->Dp, row);
         memcpy(a->dv + (base + j) * a->ldv + (int64_t)kv * a->D,
-               b.dv + j * r->Dp, row);
+               w.dv + j * r->Dp, row);
     }
 }
 
 /* dsink_h += Σ rows -exp(sink - lse) * delta, a chain over the rows. */
-static void attn_dsinks(const struct kern_attn *a) {
-    for (int h = 0; h < a->H; h++)
-        for (int64_t t = 0; t < a->T; t++) {
+static void attn_dsinks(void *arg, int64_t h, int64_t end) {
+    const struct kern_attn *a = arg;
+    for (; h < end; h++)
+        for (int64_t t = a->start[0]; t < a->start[a->n_seq]; t++) {
             float p = s_exp(a->sinks[h] - a->lse[t * a->H + h]);
-            a->dsinks[h] = fmaf(-p, attn_delta(a, t, h), a->dsinks[h]);
+            a->dsinks[h] = fmaf(-p, attn_delta(a, t, (int)h), a->dsinks[h]);
         }
 }
 
 int ISA(attn_bwd)(struct kern *k, const struct kern_attn *a) {
-    struct attn_run r = {a, cpu_of(k), attn_round(a->max_len),
-                         attn_round(a->D)};
     int rc = attn_check(a);
+    if (rc != KERN_OK)
+        return rc;
+    struct attn_run r = attn_run_of(k, a);
     size_t floats =
         (size_t)(r.Lp * (2 * a->D + 3 * r.Dp + 2 * TILE_M) + 2 * TILE_M * r.Dp);
-    if (rc == KERN_OK)
-        rc = cpu_reserve(r.cpu, floats * sizeof(float));
+    rc = cpu_reserve(r.cpu, floats * sizeof(float));
     if (rc != KERN_OK)
         return rc;
     pool_run(r.cpu->pool, a->n_seq * a->K, attn_bwd_task, &r);
-    if (a->dsinks && a->sinks)
-        attn_dsinks(a);
+    if (a->dsinks && a->sinks && a->n_seq > 0)
+        ISA(ranges)(k, a->H, 1, attn_dsinks, (void *)a);
     return KERN_OK;
 }
 
@@ -341,90 +444,213 @@ static void kv_rows(void *arg, int64_t t, int64_t end) {
     }
 }
 
+/* The largest of T positions, -1 of none; -2 when one is not in the table. */
+static int64_t kv_last(const int32_t *seq, const int32_t *pos, int32_t T,
+                       int32_t max_blocks) {
+    int64_t last = -1;
+    for (int32_t t = 0; t < T; t++) {
+        if (seq[t] < 0 || pos[t] < 0 || pos[t] / KERN_PAGE >= max_blocks)
+            return -2;
+        last = pos[t] > last ? pos[t] : last;
+    }
+    return last;
+}
+
 int ISA(kv_write)(struct kern *k, const struct kern_kv *a) {
+    if (a->T < 0 || a->D <= 0 || a->K <= 0 || a->ldk < (int64_t)a->K * a->D ||
+        a->ldv < (int64_t)a->K * a->D ||
+        kv_last(a->seq, a->pos, a->T, a->max_blocks) == -2)
+        return KERN_EINVAL;
     ISA(ranges)(k, a->T, 64, kv_rows, (void *)a);
     return KERN_OK;
 }
 
+/* A task is a piece of PAGED_T rows times a kv head. In it, a run of rows that
+ * follow each other in one sequence is a block for each query head; a row
+ * alone is a block of all its query heads, which see the same keys. */
+#define PAGED_T (4 * TILE_M)
+
 struct paged_run {
     const struct kern_attn_paged *a;
     struct cpu *cpu;
+    int64_t Lp; /* floats of a row of scores, whole pages */
 };
 
-static void paged_dots(const struct kern_attn_paged *a, const float *q,
-                       const float *kt, float *s) {
-    vf x[KERN_PAGE / VL];
-    for (int v = 0; v < KERN_PAGE / VL; v++)
-        x[v] = v_set(0.0f);
-    for (int d = 0; d < a->D; d++) {
-        vf qd = v_set(q[d]);
-        for (int v = 0; v < KERN_PAGE / VL; v++)
-            x[v] =
-                v_fma(qd, v_load(kt + (int64_t)d * KERN_PAGE + v * VL), x[v]);
+/* The rows of one call of the tile: row n is q + n*ldq, positions b.i + n,
+ * unless `heads`, when all are at b.i and are heads h, h+1, …. */
+struct paged_block {
+    const float *q;
+    float *o;
+    int64_t ldq, ldo;
+    const int32_t *table;
+    struct attn_span b;
+    int h;
+    bool heads;
+};
+
+static void paged_dots(const struct paged_run *r, const struct paged_block *p,
+                       float *s, int kv) {
+    const struct kern_attn_paged *a = r->a;
+    int64_t end = p->heads ? p->b.i + 1 : p->b.i + p->b.m;
+    for (int64_t j = p->b.lo / TILE_N * TILE_N; j < end; j += TILE_N) {
+        const float *kt = a->pages +
+                          p->table[j / KERN_PAGE] * kv_page_floats(a->K, a->D) +
+                          (int64_t)kv * KERN_PAGE * a->D + j % KERN_PAGE;
+        tile_run(&(struct tile){.k = a->D,
+                                .a = p->q,
+                                .sa = p->ldq,
+                                .ka = 1,
+                                .b = kt,
+                                .ldb = KERN_PAGE,
+                                .c = s + j,
+                                .ldc = r->Lp,
+                                .n = TILE_N},
+                 p->b.m);
     }
-    for (int v = 0; v < KERN_PAGE / VL; v++)
-        v_store(s + v * VL, x[v]);
 }
 
-/* o += p[j] v[j] for keys j0 … end of one page, lanes over D. */
-static void paged_values(const struct kern_attn_paged *a, const float *p,
-                         const float *v, int64_t j0, int64_t end, float *o) {
-    for (int d = 0; d < a->D; d += VL) {
-        int n = a->D - d < VL ? a->D - d : VL;
-        vf x = v_loadn_any(o + d, KERN_F32, 0, n);
-        for (int64_t j = j0; j < end; j++)
-            x = v_fma(v_set(p[j]), v_loadn_any(v, KERN_F32, j * a->D + d, n),
-                      x);
-        if (n < VL)
-            v_storen(o + d, x, n);
+/* Keys from … end of one page for rows of s; o continues. */
+static void paged_keys(const struct paged_run *r, const struct paged_block *p,
+                       const float *s, int kv, int first, int m, int64_t from,
+                       int64_t end) {
+    const struct kern_attn_paged *a = r->a;
+    const float *v =
+        a->pages + p->table[from / KERN_PAGE] * kv_page_floats(a->K, a->D) +
+        (int64_t)(a->K + kv) * KERN_PAGE * a->D + from % KERN_PAGE * a->D;
+    for (int d = 0; d < a->D; d += TILE_N) {
+        struct tile t = {.k = end - from,
+                         .a = s + first * r->Lp + from,
+                         .sa = r->Lp,
+                         .ka = 1,
+                         .b = v + d,
+                         .ldb = a->D,
+                         .c = p->o + first * p->ldo + d,
+                         .ldc = p->ldo,
+                         .n = a->D - d < TILE_N ? a->D - d : TILE_N,
+                         .acc = true};
+        if (t.n < TILE_N)
+            tile_part(&t, m);
         else
-            v_store(o + d, x);
+            tile_run(&t, m);
+    }
+}
+
+/* Keys from … end, page by page. */
+static void paged_range(const struct paged_run *r, const struct paged_block *p,
+                        const float *s, int kv, int first, int m, int64_t from,
+                        int64_t end) {
+    while (from < end) {
+        int64_t stop = (from / KERN_PAGE + 1) * KERN_PAGE;
+        if (stop > end)
+            stop = end;
+        paged_keys(r, p, s, kv, first, m, from, stop);
+        from = stop;
+    }
+}
+
+static void paged_values(const struct paged_run *r, const struct paged_block *p,
+                         const float *s, int kv) {
+    const struct attn_span *b = &p->b;
+    if (p->heads) {
+        paged_range(r, p, s, kv, 0, b->m, b->lo, b->i + 1);
+        return;
+    }
+    for (int i = 0; b->moves && i < b->m; i++)
+        paged_range(r, p, s, kv, i, 1, b->lo + i, b->full);
+    paged_range(r, p, s, kv, 0, b->m, b->full, b->i + 1);
+    for (int i = 1; i < b->m; i++) /* key i+n: rows n … m-1 */
+        paged_range(r, p, s, kv, i, b->m - i, b->i + i, b->i + i + 1);
+}
+
+static void paged_block(const struct paged_run *r, const struct paged_block *p,
+                        float *s, int kv) {
+    const struct kern_attn_paged *a = r->a;
+    float l[TILE_M], lse;
+    paged_dots(r, p, s, kv);
+    for (int i = 0; i < p->b.m; i++) {
+        int64_t pos = p->heads ? p->b.i : p->b.i + i;
+        struct attn_row row = {
+            attn_lo(pos, a->window), pos, a->scale, a->softcap,
+            a->sinks ? a->sinks + p->h + p->heads * i : NULL};
+        l[i] = attn_softmax(&row, s + i * r->Lp, &lse);
+        memset(p->o + i * p->ldo, 0, (size_t)a->D * sizeof(float));
+    }
+    paged_values(r, p, s, kv);
+    for (int i = 0; i < p->b.m; i++)
+        attn_divide(p->o + i * p->ldo, l[i], a->D);
+}
+
+/* Rows t … t+n, which follow each other in one sequence. */
+static void paged_rows(const struct paged_run *r, float *s, int64_t t, int n,
+                       int kv) {
+    const struct kern_attn_paged *a = r->a;
+    int group = a->H / a->K;
+    struct paged_block p = {.ldq = a->ldq,
+                            .ldo = a->ldo,
+                            .table =
+                                a->table + (int64_t)a->seq[t] * a->max_blocks};
+    for (int h = kv * group; h < (kv + 1) * group; h++)
+        for (int i = 0; i < n; i += p.b.m) {
+            p.b = attn_span_at(a->pos[t] + i, n - i, a->window);
+            p.q = a->q + (t + i) * a->ldq + (int64_t)h * a->D;
+            p.o = a->o + (t + i) * a->ldo + (int64_t)h * a->D;
+            p.h = h;
+            paged_block(r, &p, s, kv);
+        }
+}
+
+/* All query heads of one row. */
+static void paged_heads(const struct paged_run *r, float *s, int64_t t,
+                        int kv) {
+    const struct kern_attn_paged *a = r->a;
+    int group = a->H / a->K, end = (kv + 1) * group;
+    for (int h = kv * group; h < end; h += TILE_M) {
+        int64_t lo = attn_lo(a->pos[t], a->window);
+        struct paged_block p = {.q = a->q + t * a->ldq + (int64_t)h * a->D,
+                                .o = a->o + t * a->ldo + (int64_t)h * a->D,
+                                .ldq = a->D,
+                                .ldo = a->D,
+                                .table = a->table +
+                                         (int64_t)a->seq[t] * a->max_blocks,
+                                .b = {.i = a->pos[t],
+                                      .m = end - h < TILE_M ? end - h : TILE_M,
+                                      .lo = lo,
+                                      .full = lo},
+                                .h = h,
+                                .heads = true};
+        paged_block(r, &p, s, kv);
     }
 }
 
 static void paged_task(void *arg, int task, int thread) {
     const struct paged_run *r = arg;
     const struct kern_attn_paged *a = r->a;
-    int64_t t = task / a->H, pos = a->pos[t];
-    int h = task % a->H, kv = h / (a->H / a->K);
-    const int32_t *table = a->table + (int64_t)a->seq[t] * a->max_blocks;
-    const float *q = a->q + t * a->ldq + (int64_t)h * a->D;
-    float *o = a->o + t * a->ldo + (int64_t)h * a->D;
-    float *s = r->cpu->scratch[thread], lse;
-    struct attn_row row = {
-        a->window > 0 && pos - a->window + 1 > 0 ? pos - a->window + 1 : 0, pos,
-        a->scale, a->softcap, a->sinks ? a->sinks + h : NULL};
-    int64_t head = (int64_t)kv * KERN_PAGE * a->D;
-    int64_t first = row.lo / KERN_PAGE, last = pos / KERN_PAGE;
-    for (int64_t b = first; b <= last; b++)
-        paged_dots(a, q,
-                   a->pages + table[b] * kv_page_floats(a->K, a->D) + head,
-                   s + b * KERN_PAGE);
-    attn_mask(&row, s);
-    float l = attn_softmax(&row, s, &lse);
-    memset(o, 0, (size_t)a->D * sizeof *o);
-    for (int64_t b = first; b <= last; b++) {
-        const float *v = a->pages + table[b] * kv_page_floats(a->K, a->D) +
-                         (int64_t)a->K * KERN_PAGE * a->D + head;
-        int64_t j0 = b == first ? row.lo % KERN_PAGE : 0;
-        int64_t end = b == last ? pos % KERN_PAGE + 1 : KERN_PAGE;
-        paged_values(a, s + b * KERN_PAGE, v, j0, end, o);
+    float *s = r->cpu->scratch[thread];
+    int kv = task % a->K, n;
+    int64_t t = (int64_t)(task / a->K) * PAGED_T, end = t + PAGED_T;
+    for (end = end < a->T ? end : a->T; t < end; t += n) {
+        for (n = 1; t + n < end && a->seq[t + n] == a->seq[t] &&
+                    a->pos[t + n] == a->pos[t] + n;
+             n++)
+            ;
+        if (n == 1)
+            paged_heads(r, s, t, kv);
+        else
+            paged_rows(r, s, t, n, kv);
     }
-    float inv = 1.0f / l;
-    for (int d = 0; d < a->D; d++)
-        o[d] = o[d] * inv;
 }
 
 int ISA(attn_paged)(struct kern *k, const struct kern_attn_paged *a) {
-    if (a->D <= 0 || a->K <= 0 || a->H % a->K)
+    if (a->T < 0 || a->D <= 0 || a->K <= 0 || a->H <= 0 || a->H % a->K ||
+        a->ldq < (int64_t)a->H * a->D || a->ldo < (int64_t)a->H * a->D)
         return KERN_EINVAL;
-    for (int32_t t = 0; t < a->T; t++)
-        if (a->pos[t] < 0 || a->pos[t] / KERN_PAGE >= a->max_blocks)
-            return KERN_EINVAL;
-    struct paged_run r = {a, cpu_of(k)};
-    int rc =
-        cpu_reserve(r.cpu, (size_t)a->max_blocks * KERN_PAGE * sizeof(float));
+    int64_t last = kv_last(a->seq, a->pos, a->T, a->max_blocks);
+    if (last == -2)
+        return KERN_EINVAL;
+    struct paged_run r = {a, cpu_of(k), (last / KERN_PAGE + 1) * KERN_PAGE};
+    int rc = cpu_reserve(r.cpu, (size_t)(TILE_M * r.Lp) * sizeof(float));
+    int64_t pieces = ((int64_t)a->T + PAGED_T - 1) / PAGED_T;
     if (rc == KERN_OK)
-        pool_run(r.cpu->pool, a->T * a->H, paged_task, &r);
+        pool_run(r.cpu->pool, (int)(pieces * a->K), paged_task, &r);
     return rc;
 }

@@ -17,27 +17,6 @@ struct mm_run {
 };
 
 #if !defined(KERN_ISA_scalar)
-/* dst[p*TILE_N + j] = src[j][p] for an 8x8 block. */
-INLINE void mm_transpose8(float *dst, const __m256 r[8]) {
-    __m256 t[8], u[8];
-    for (int i = 0; i < 4; i++) {
-        t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-    }
-    for (int h = 0; h < 2; h++)
-        for (int i = 0; i < 2; i++) {
-            __m256 x = t[4 * h + i], y = t[4 * h + i + 2];
-            u[4 * h + 2 * i] = _mm256_shuffle_ps(x, y, 0x44);
-            u[4 * h + 2 * i + 1] = _mm256_shuffle_ps(x, y, 0xee);
-        }
-    for (int i = 0; i < 4; i++) {
-        __m256 lo = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
-        __m256 hi = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-        _mm256_storeu_ps(dst + (int64_t)i * TILE_N, lo);
-        _mm256_storeu_ps(dst + (int64_t)(i + 4) * TILE_N, hi);
-    }
-}
-
 INLINE __m256 mm_load8(const struct kern_mm *a, int64_t at) {
     if (a->bt == KERN_F32)
         return _mm256_loadu_ps((const float *)a->b + at);
@@ -52,7 +31,7 @@ INLINE void mm_pack8(const struct kern_mm *a, float *dst, int64_t j,
     __m256 r[8];
     for (int i = 0; i < 8; i++)
         r[i] = mm_load8(a, (j + i) * a->ldb + k);
-    mm_transpose8(dst, r);
+    tile_transpose8(dst, TILE_N, r);
 }
 #endif
 

@@ -31,6 +31,10 @@ struct tile {
     int64_t ldc;
     int n;    /* columns stored, 1 … TILE_N */
     bool acc; /* start from C */
+    /* Only in tile_edges and tile_part: m-1 more steps before the k ones, of
+     * which row i takes part in the last m-1-i; m-1 more after, of which row
+     * i takes part in the first i. A causal window has this form. */
+    bool pre, post;
 };
 
 INLINE vf tile_c(const struct tile *t, int i, int v) {
@@ -50,51 +54,83 @@ INLINE void tile_put(const struct tile *t, int i, int v, vf x) {
         v_storen(p, x, left);
 }
 
-/* m is a constant in every call, so all loops unroll. */
-INLINE void tile_rows(const struct tile *t, const int m) {
+/* What a variant of the tile can do besides. */
+#define TILE_EDGES 1 /* pre and post */
+#define TILE_PART 2  /* B's rows end after n floats */
+
+INLINE vf tile_b(const struct tile *t, const float *b, int v, const int can) {
+    int left = t->n - v * VL;
+    if (!(can & TILE_PART) || left >= VL)
+        return v_load(b + v * VL);
+    return left > 0 ? v_loadn(b + v * VL, left) : v_set(0.0f);
+}
+
+/* One step of k for rows from … to-1. */
+INLINE void tile_step(const struct tile *t, vf acc[TILE_M][TILE_V],
+                      const float *a, const float *b, const int m, int from,
+                      int to, const int can) {
+    vf bv[TILE_V];
+    for (int v = 0; v < TILE_V; v++)
+        bv[v] = tile_b(t, b, v, can);
+#pragma GCC unroll 16
+    for (int i = 0; i < m; i++) {
+        if (i < from || i >= to)
+            continue;
+        vf x = v_set(a[i * t->sa]);
+        for (int v = 0; v < TILE_V; v++)
+            acc[i][v] = v_fma(x, bv[v], acc[i][v]);
+    }
+}
+
+/* m and `can` are constants in every call, so all loops unroll. */
+INLINE void tile_rows(const struct tile *t, const int m, const int can) {
     vf acc[TILE_M][TILE_V];
     for (int i = 0; i < m; i++)
         for (int v = 0; v < TILE_V; v++)
             acc[i][v] = tile_c(t, i, v);
     const float *a = t->a, *b = t->b;
-    for (int64_t p = 0; p < t->k; p++, a += t->ka, b += t->ldb) {
-        vf bv[TILE_V];
-        for (int v = 0; v < TILE_V; v++)
-            bv[v] = v_load(b + v * VL);
-#pragma GCC unroll 16
-        for (int i = 0; i < m; i++) {
-            vf x = v_set(a[i * t->sa]);
-            for (int v = 0; v < TILE_V; v++)
-                acc[i][v] = v_fma(x, bv[v], acc[i][v]);
-        }
-    }
+    if ((can & TILE_EDGES) && t->pre)
+        for (int s = 0; s < m - 1; s++, a += t->ka, b += t->ldb)
+            tile_step(t, acc, a, b, m, 0, s + 1, can);
+    for (int64_t p = 0; p < t->k; p++, a += t->ka, b += t->ldb)
+        tile_step(t, acc, a, b, m, 0, m, can);
+    if ((can & TILE_EDGES) && t->post)
+        for (int s = 1; s < m; s++, a += t->ka, b += t->ldb)
+            tile_step(t, acc, a, b, m, s, m, can);
     for (int i = 0; i < m; i++)
         for (int v = 0; v < TILE_V; v++)
             tile_put(t, i, v, acc[i][v]);
 }
 
-/* m rows, 1 … TILE_M. */
-static __attribute__((unused, noinline)) void tile_run(const struct tile *t,
-                                                       int m) {
-    switch (m) {
-    case 1: tile_rows(t, 1); break;
-    case 2: tile_rows(t, 2); break;
-    case 3: tile_rows(t, 3); break;
-    case 4: tile_rows(t, 4); break;
-#if TILE_M > 4
-    case 5: tile_rows(t, 5); break;
-    case 6: tile_rows(t, 6); break;
+#if TILE_M == 12
+#define TILE_SIZES(X) \
+    X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
+#elif TILE_M == 6
+#define TILE_SIZES(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#else
+#define TILE_SIZES(X) X(1) X(2) X(3) X(4)
 #endif
-#if TILE_M > 6
-    case 7: tile_rows(t, 7); break;
-    case 8: tile_rows(t, 8); break;
-    case 9: tile_rows(t, 9); break;
-    case 10: tile_rows(t, 10); break;
-    case 11: tile_rows(t, 11); break;
-    case 12: tile_rows(t, 12); break;
-#endif
+
+#define TILE_VARIANT(name, can) \
+    static __attribute__((unused, noinline)) void name(const struct tile *t, \
+                                                       int m) { \
+        switch (m) { TILE_SIZES(TILE_CASE_##can) } \
     }
-}
+#define TILE_CASE_0(m) \
+    case m: \
+        tile_rows(t, m, 0); \
+        break;
+#define TILE_CASE_1(m) \
+    case m: \
+        tile_rows(t, m, TILE_EDGES); \
+        break;
+#define TILE_CASE_3(m) \
+    case m: tile_rows(t, m, TILE_EDGES | TILE_PART); break;
+/* m rows, 1 … TILE_M. */
+TILE_VARIANT(tile_run, 0)
+TILE_VARIANT(tile_edges, 1)
+TILE_VARIANT(tile_part, 3)
+#undef TILE_VARIANT
 
 /* Any number of rows of one column tile. */
 static __attribute__((unused)) void tile_column(struct tile t, int64_t m) {
@@ -105,5 +141,28 @@ static __attribute__((unused)) void tile_column(struct tile t, int64_t m) {
         t.c += rows * t.ldc;
     }
 }
+
+#if !defined(KERN_ISA_scalar)
+/* dst[p*ld + j] = r[j][p] for an 8x8 block. */
+INLINE void tile_transpose8(float *dst, int64_t ld, const __m256 r[8]) {
+    __m256 t[8], u[8];
+    for (int i = 0; i < 4; i++) {
+        t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    for (int h = 0; h < 2; h++)
+        for (int i = 0; i < 2; i++) {
+            __m256 x = t[4 * h + i], y = t[4 * h + i + 2];
+            u[4 * h + 2 * i] = _mm256_shuffle_ps(x, y, 0x44);
+            u[4 * h + 2 * i + 1] = _mm256_shuffle_ps(x, y, 0xee);
+        }
+    for (int i = 0; i < 4; i++) {
+        __m256 lo = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+        __m256 hi = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+        _mm256_storeu_ps(dst + i * ld, lo);
+        _mm256_storeu_ps(dst + (i + 4) * ld, hi);
+    }
+}
+#endif
 
 #endif

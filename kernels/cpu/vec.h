@@ -53,6 +53,8 @@ INLINE vf v_pow2_bits(vf a) {
     return _mm512_castsi512_ps(
         _mm512_add_epi32(i, _mm512_set1_epi32(127 << 23)));
 }
+INLINE __m256 v_low(vf x) { return _mm512_castps512_ps256(x); }
+INLINE __m256 v_high(vf x) { return _mm512_extractf32x8_ps(x, 1); }
 INLINE vf v_load_bf16(const uint16_t *p) {
     __m512i i = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(i, 16));
@@ -66,7 +68,6 @@ INLINE vf v_load_f16(const uint16_t *p) {
 typedef struct {
     __m256 l, h;
 } vf;
-#define V2(f, ...) ((vf){f(__VA_ARGS__##_L), f(__VA_ARGS__##_H)})
 INLINE vf v_set(float x) { return (vf){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 INLINE vf v_load(const float *p) {
     return (vf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
@@ -118,6 +119,8 @@ INLINE __m256 v_pow2_bits8(__m256 a) {
 INLINE vf v_pow2_bits(vf a) {
     return (vf){v_pow2_bits8(a.l), v_pow2_bits8(a.h)};
 }
+INLINE __m256 v_low(vf x) { return x.l; }
+INLINE __m256 v_high(vf x) { return x.h; }
 INLINE __m256 v_bf16x8(const uint16_t *p) {
     __m256i i = _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(i, 16));
@@ -129,7 +132,6 @@ INLINE vf v_load_f16(const uint16_t *p) {
     return (vf){_mm256_cvtph_ps(_mm_loadu_si128((const void *)p)),
                 _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p + 8)))};
 }
-#undef V2
 
 #else /* scalar */
 
@@ -208,28 +210,37 @@ INLINE vf v_loadn_any(const void *p, enum kern_dtype t, int64_t at, int n) {
     return t == KERN_BF16 ? v_load_bf16(h) : v_load_f16(h);
 }
 
-/* The larger; b when either is NaN … so a NaN in a is lost, one in b stays:
- * call as v_max(seen, new) and it sticks only while new; used for row maxima,
- * where a NaN shows up again in the sum of exponentials. */
+/* The larger; of NaNs nothing is promised: where a row's maximum is wanted, a
+ * NaN shows up again in the sum of exponentials. */
 INLINE vf v_max(vf a, vf b) { return v_lt(a, b, b, a); }
 
-/* sum16's last part: the tree over the lanes. */
+/* The last part of sum16 (op is add) and of a row's maximum: lane j with lane
+ * j+8, then j+4, j+2, j+1. */
+#if !defined(KERN_ISA_scalar)
+#define VEC_FOLD(x, op) \
+    __m128 q = op(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)); \
+    q = op(q, _mm_movehl_ps(q, q)); \
+    return _mm_cvtss_f32(op(q, _mm_movehdup_ps(q)))
 INLINE float v_sum(vf x) {
-    float v[VL];
-    v_store(v, x);
-    for (int half = 8; half > 0; half /= 2)
-        for (int j = 0; j < half; j++)
-            v[j] = v[j] + v[j + half];
-    return v[0];
+    __m256 y = _mm256_add_ps(v_low(x), v_high(x));
+    VEC_FOLD(y, _mm_add_ps);
 }
-
 INLINE float v_hmax(vf x) {
-    float v[VL];
-    v_store(v, x);
-    for (int j = 1; j < VL; j++)
-        v[0] = v[0] < v[j] ? v[j] : v[0];
-    return v[0];
+    __m256 y = _mm256_max_ps(v_low(x), v_high(x));
+    VEC_FOLD(y, _mm_max_ps);
 }
+#else
+#define VEC_FOLD(expr) \
+    for (int half = 8; half > 0; half /= 2) \
+        for (int j = 0; j < half; j++) \
+            x.v[j] = (expr); \
+    return x.v[0]
+INLINE float v_sum(vf x) { VEC_FOLD(x.v[j] + x.v[j + half]); }
+INLINE float v_hmax(vf x) {
+    VEC_FOLD(x.v[j] > x.v[j + half] ? x.v[j] : x.v[j + half]);
+}
+#endif
+#undef VEC_FOLD
 
 /* exp: n = round(x/ln 2), a polynomial of degree 6 on the rest (Cephes expf),
  * times 2^n. Below -87.3 it is 0, above 88.02 inf; 1 ulp between. */
@@ -312,6 +323,17 @@ INLINE float s_exp(float x) {
     float v[VL];
     v_store(v, v_exp(v_set(x)));
     return v[0];
+}
+
+/* n >= VL: a whole vector; else the first n lanes, the others 0. */
+INLINE vf v_get(const float *p, int64_t n) {
+    return n >= VL ? v_load(p) : v_loadn(p, (int)n);
+}
+INLINE void v_put(float *p, vf x, int64_t n) {
+    if (n >= VL)
+        v_store(p, x);
+    else
+        v_storen(p, x, (int)n);
 }
 
 /* sum16 over n contiguous elements of f(i, lanes). */
