@@ -74,6 +74,8 @@ static void daemon_exec(const char *home) {
     char *argv[] = {name, serve, flag, (char *)home, NULL};
     int null = open("/dev/null", O_RDWR);
     setsid();
+    if (chdir("/") < 0) /* only not to pin a directory */
+        _exit(126);
     for (int fd = 0; fd < 3; fd++)
         dup2(null, fd);
     for (int fd = 3; fd < 256; fd++)

@@ -1,0 +1,57 @@
+/* int - what the files of core/recipe share: the sft loop, opened. */
+#ifndef FETTLE_CORE_RECIPE_INT_H
+#define FETTLE_CORE_RECIPE_INT_H
+
+#include "core/client.h"
+#include "core/recipe.h"
+#include "core/text.h"
+
+enum sft_reduction { REDUCE_MEAN, REDUCE_TOKEN, REDUCE_SUM };
+
+/* The config, read once. */
+struct sft_conf {
+    const char *model, *data, *eval_data, *renderer, *lr_schedule;
+    double test_size, lr, lora_alpha, beta1, beta2, eps, decay, clip;
+    double sample_temperature;
+    enum train_on train_on;
+    enum sft_reduction reduction;
+    int64_t warmup, batch, max_length, epochs, max_steps, lora_rank, seed;
+    int64_t save_every, eval_every, sample_every, sample_max, ahead;
+    bool shuffle;
+    const json_t *prompts;
+};
+
+struct sft {
+    struct sft_conf c;
+    struct tok *tok;
+    struct render *render;
+    struct rows rows; /* training rows; the held-out ones lie behind them */
+    size_t n_train;
+    struct rows evals;          /* of eval_data */
+    const struct example *eval; /* (n_eval) */
+    size_t n_eval;
+    int64_t per_epoch, total; /* steps */
+    int64_t n_prompts;
+    uint32_t *perm; /* of one epoch */
+    int64_t perm_epoch;
+};
+
+int sft_open(struct sft *s, const json_t *config, const char *model_dir,
+             struct err *err);
+void sft_close(struct sft *s);
+
+/* Rows of step k, at most c.batch of them; how many. */
+size_t sft_batch(struct sft *s, int64_t k, const struct example **rows);
+/* One op's datums for rows, weights scaled by the reduction. */
+struct op_pass sft_pass(const struct sft *s, const struct example *const *rows,
+                        size_t n, enum sft_reduction how);
+void sft_pass_release(struct op_pass *p);
+double sft_lr(const struct sft *s, int64_t k);
+/* Passes over the held-out rows. */
+int64_t sft_eval_ops(const struct sft *s);
+bool sft_due(int64_t k, int64_t every);
+/* Number of the first op of step k; that of step `total` is of the ops behind
+ * the last step. */
+uint64_t sft_seq(const struct sft *s, int64_t k);
+
+#endif

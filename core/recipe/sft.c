@@ -1,0 +1,291 @@
+/* sft: rows, batches, schedules and op numbers: everything about the loop that
+ * is a function of config, data and step. */
+#include "core/recipe/int.h"
+
+#include "core/fs.h"
+#include "core/json.h"
+#include "core/model.h"
+#include "core/rng.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EVAL_ROWS 32  /* rows of an evaluation pass */
+#define PROMPTS_MAX 3 /* prompts taken from rows */
+
+static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
+    const char *on, *reduction;
+    if (json_get_str(j, "model", &c->model, "", err) < 0 ||
+        json_get_str(j, "data", &c->data, "", err) < 0 ||
+        json_get_str(j, "eval_data", &c->eval_data, "", err) < 0 ||
+        json_get_str(j, "renderer", &c->renderer, "auto", err) < 0 ||
+        json_get_str(j, "lr_schedule", &c->lr_schedule, "linear", err) < 0 ||
+        json_get_str(j, "train_on_what", &on, "all_assistant_messages", err) <
+            0 ||
+        json_get_str(j, "reduction", &reduction, "mean", err) < 0 ||
+        json_get_bool(j, "shuffle", &c->shuffle, true, err) < 0)
+        return -1;
+    int w = train_on_by_name(on);
+    if (w < 0)
+        return err_set(err, ERR_INVAL, "train_on_what=%.40s is unknown", on);
+    c->train_on = (enum train_on)w;
+    c->reduction = strcmp(reduction, "mean") == 0    ? REDUCE_MEAN
+                   : strcmp(reduction, "token") == 0 ? REDUCE_TOKEN
+                                                     : REDUCE_SUM;
+    c->prompts = json_object_get(j, "sample_prompts");
+    return 0;
+}
+
+static int conf_numbers(struct sft_conf *c, const json_t *j, struct err *err) {
+    const struct {
+        const char *key;
+        int64_t *v, dflt;
+    } ints[] = {
+        {"warmup_steps", &c->warmup, 0},
+        {"batch_size", &c->batch, 8},
+        {"max_length", &c->max_length, 2048},
+        {"num_epochs", &c->epochs, 1},
+        {"max_steps", &c->max_steps, 0},
+        {"lora_rank", &c->lora_rank, 32},
+        {"seed", &c->seed, 0},
+        {"save_every", &c->save_every, 20},
+        {"eval_every", &c->eval_every, 10},
+        {"sample_every", &c->sample_every, 20},
+        {"sample_max_tokens", &c->sample_max, 64},
+        {"submit_ahead", &c->ahead, 1},
+    };
+    const struct {
+        const char *key;
+        double *v, dflt;
+    } nums[] = {
+        {"test_size", &c->test_size, 0},
+        {"learning_rate", &c->lr, 1e-4},
+        {"lora_alpha", &c->lora_alpha, 32},
+        {"adam_beta1", &c->beta1, 0.9},
+        {"adam_beta2", &c->beta2, 0.95},
+        {"adam_eps", &c->eps, 1e-8},
+        {"weight_decay", &c->decay, 0},
+        {"grad_clip_norm", &c->clip, 0},
+        {"sample_temperature", &c->sample_temperature, 0},
+    };
+    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
+        if (json_get_int(j, ints[i].key, ints[i].v, ints[i].dflt, err) < 0)
+            return -1;
+    for (size_t i = 0; i < sizeof nums / sizeof *nums; i++)
+        if (json_get_num(j, nums[i].key, nums[i].v, nums[i].dflt, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* Rows of fewer than two tokens predict nothing and are left out. */
+static void rows_drop_short(struct rows *r) {
+    size_t n = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        if (r->row[i].tokens.n >= 2)
+            r->row[n++] = r->row[i];
+        else
+            example_release(&r->row[i]);
+    }
+    r->n = n;
+}
+
+static int sft_hold_out(struct sft *s, struct err *err) {
+    double t = s->c.test_size;
+    size_t held = t < 1 ? (size_t)llround(t * (double)s->rows.n) : (size_t)t;
+    if (*s->c.eval_data) {
+        s->eval = s->evals.row;
+        s->n_eval = s->evals.n;
+        held = 0;
+    }
+    if (held >= s->rows.n)
+        return err_set(err, ERR_INVAL,
+                       "%s: test_size holds out %zu of %zu rows", s->c.data,
+                       held, s->rows.n);
+    /* Which rows: a shuffle of its own, the same for every epoch. */
+    if (held > 0) {
+        struct example *all = malloc(s->rows.n * sizeof *all);
+        uint32_t *p = malloc(s->rows.n * sizeof *p);
+        CHECK(all && p, "out of memory for rows");
+        for (size_t i = 0; i < s->rows.n; i++)
+            p[i] = (uint32_t)i;
+        rng_shuffle(p, (uint32_t)s->rows.n, (uint64_t)s->c.seed,
+                    rng_stream("hold-out"));
+        for (size_t i = 0; i < s->rows.n; i++)
+            all[i] = s->rows.row[p[i]];
+        memcpy(s->rows.row, all, s->rows.n * sizeof *all);
+        free(all);
+        free(p);
+    }
+    s->n_train = s->rows.n - held;
+    if (held > 0) {
+        s->eval = s->rows.row + s->n_train;
+        s->n_eval = held;
+    }
+    return 0;
+}
+
+static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
+    struct conf mc;
+    struct err no_text = {0};
+    if (conf_read(&mc, model_dir, err) < 0)
+        return -1;
+    int64_t vocab = mc.V, context = mc.max_pos;
+    conf_release(&mc);
+    s->tok = tok_open(model_dir, &no_text);
+    if (!s->tok && no_text.code != ERR_NOTFOUND)
+        return err_set(err, no_text.code, "%s", no_text.msg);
+    if (s->tok &&
+        !(s->render = render_open(s->c.renderer, s->tok, model_dir, err)))
+        return -1;
+    size_t most =
+        (size_t)(s->c.max_length < context + 1 ? s->c.max_length : context + 1);
+    if (rows_read(&s->rows, s->c.data, s->render, s->c.train_on, most, vocab,
+                  err) < 0)
+        return -1;
+    if (*s->c.eval_data && rows_read(&s->evals, s->c.eval_data, s->render,
+                                     s->c.train_on, most, vocab, err) < 0)
+        return -1;
+    rows_drop_short(&s->rows);
+    rows_drop_short(&s->evals);
+    if (s->rows.n == 0)
+        return err_set(err, ERR_INVAL, "%s: no row has two tokens or more",
+                       s->c.data);
+    return sft_hold_out(s, err);
+}
+
+int sft_open(struct sft *s, const json_t *config, const char *model_dir,
+             struct err *err) {
+    memset(s, 0, sizeof *s);
+    if (conf_strings(&s->c, config, err) < 0 ||
+        conf_numbers(&s->c, config, err) < 0 ||
+        sft_rows(s, model_dir, err) < 0) {
+        sft_close(s);
+        return -1;
+    }
+    /* The last, incomplete batch of an epoch is left out, unless it is the
+     * only one. */
+    s->per_epoch = (int64_t)s->n_train / s->c.batch;
+    if (s->per_epoch == 0)
+        s->per_epoch = 1;
+    s->total = s->c.epochs > INT64_MAX / s->per_epoch
+                   ? INT64_MAX
+                   : s->per_epoch * s->c.epochs;
+    if (s->c.max_steps > 0 && s->c.max_steps < s->total)
+        s->total = s->c.max_steps;
+    s->n_prompts = (int64_t)json_array_size(s->c.prompts);
+    if (s->n_prompts == 0 && s->tok) {
+        size_t have = s->n_eval ? s->n_eval : s->n_train;
+        s->n_prompts = have < PROMPTS_MAX ? (int64_t)have : PROMPTS_MAX;
+    }
+    if (!s->tok)
+        s->n_prompts = 0;
+    s->perm = malloc(s->n_train * sizeof *s->perm);
+    CHECK(s->perm, "out of memory for %zu rows", s->n_train);
+    s->perm_epoch = -1;
+    return 0;
+}
+
+void sft_close(struct sft *s) {
+    rows_release(&s->rows);
+    rows_release(&s->evals);
+    render_close(s->render);
+    tok_close(s->tok);
+    free(s->perm);
+    memset(s, 0, sizeof *s);
+}
+
+size_t sft_batch(struct sft *s, int64_t k, const struct example **rows) {
+    int64_t epoch = k / s->per_epoch, at = k % s->per_epoch * s->c.batch;
+    if (epoch != s->perm_epoch) {
+        for (size_t i = 0; i < s->n_train; i++)
+            s->perm[i] = (uint32_t)i;
+        if (s->c.shuffle)
+            rng_shuffle(s->perm, (uint32_t)s->n_train, (uint64_t)s->c.seed,
+                        (uint64_t)epoch);
+        s->perm_epoch = epoch;
+    }
+    size_t n = 0;
+    for (; n < (size_t)s->c.batch && (size_t)at + n < s->n_train; n++)
+        rows[n] = &s->rows.row[s->perm[(size_t)at + n]];
+    return n;
+}
+
+static double row_weight(const struct example *e) {
+    double sum = 0;
+    for (size_t i = 1; i < e->tokens.n; i++)
+        sum += (double)e->weights[i];
+    return sum;
+}
+
+struct op_pass sft_pass(const struct sft *s, const struct example *const *rows,
+                        size_t n, enum sft_reduction how) {
+    struct op_pass p = {.loss = LOSS_CROSS_ENTROPY,
+                        .clip_low = NAN,
+                        .clip_high = NAN,
+                        .beta = NAN,
+                        .n = (uint32_t)n};
+    double total = 0;
+    (void)s;
+    p.datums = calloc(n + 1, sizeof *p.datums);
+    CHECK(p.datums, "out of memory for a batch");
+    for (size_t i = 0; i < n; i++)
+        total += row_weight(rows[i]);
+    for (size_t i = 0; i < n; i++) {
+        const struct example *e = rows[i];
+        struct datum *d = &p.datums[i];
+        double scale = how == REDUCE_MEAN    ? row_weight(e)
+                       : how == REDUCE_TOKEN ? total
+                                             : 1;
+        float *w = malloc(e->tokens.n * sizeof *w);
+        CHECK(w, "out of memory for a batch");
+        d->n = (uint32_t)e->tokens.n - 1;
+        d->k = 1;
+        d->tokens = e->tokens.id; /* borrowed */
+        d->targets = e->tokens.id + 1;
+        for (uint32_t t = 0; t < d->n; t++)
+            w[t] = scale == 0 ? e->weights[t + 1]
+                              : (float)((double)e->weights[t + 1] / scale);
+        d->field[DATUM_WEIGHTS] = w;
+    }
+    return p;
+}
+
+void sft_pass_release(struct op_pass *p) {
+    for (uint32_t i = 0; i < p->n; i++)
+        free(p->datums[i].field[DATUM_WEIGHTS]);
+    free(p->datums);
+    memset(p, 0, sizeof *p);
+}
+
+double sft_lr(const struct sft *s, int64_t k) {
+    double at = (double)k / (double)s->total, lr = s->c.lr;
+    if (k < s->c.warmup)
+        return lr * (double)(k + 1) / (double)s->c.warmup;
+    if (strcmp(s->c.lr_schedule, "linear") == 0)
+        return lr * (1 - at);
+    if (strcmp(s->c.lr_schedule, "cosine") == 0)
+        return lr * 0.5 * (1 + cos(3.14159265358979323846 * at));
+    return lr;
+}
+
+int64_t sft_eval_ops(const struct sft *s) {
+    return ((int64_t)s->n_eval + EVAL_ROWS - 1) / EVAL_ROWS;
+}
+
+bool sft_due(int64_t k, int64_t every) { return every > 0 && k % every == 0; }
+
+/* How many k of 0 … n-1 are due. */
+static int64_t due_before(int64_t n, int64_t every) {
+    return every > 0 ? (n + every - 1) / every : 0;
+}
+
+uint64_t sft_seq(const struct sft *s, int64_t k) {
+    /* Saves stand behind steps every, 2*every, … but for the last step. */
+    int64_t saves = s->c.save_every > 0 ? k / s->c.save_every : 0;
+    if (k == s->total && k > 0 && sft_due(k, s->c.save_every))
+        saves--;
+    return (uint64_t)(1 + 2 * k + saves +
+                      due_before(k, s->c.eval_every) * sft_eval_ops(s) +
+                      due_before(k, s->c.sample_every) * s->n_prompts);
+}
