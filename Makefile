@@ -57,7 +57,7 @@ LIBS_views   := views recipe starter client daemon engine ckpt train sample text
 SRC_kernels_once := $(wildcard kernels/*.c) $(addprefix kernels/cpu/,mem.c pool.c cpu.c)
 SRC_kernels_isa  := $(filter-out $(SRC_kernels_once),$(wildcard kernels/cpu/*.c))
 ISAS       := scalar avx2 avx512
-ISA_scalar :=
+ISA_scalar := -Wno-psabi
 ISA_avx2   := -mavx2 -mfma -mf16c
 ISA_avx512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mf16c
 KFLAGS     := -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math

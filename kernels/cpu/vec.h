@@ -133,47 +133,73 @@ INLINE vf v_load_f16(const uint16_t *p) {
                 _mm256_cvtph_ps(_mm_loadu_si128((const void *)(p + 8)))};
 }
 
-#else /* scalar */
+#else /* scalar: baseline instructions, whatever the compiler makes of them */
 
-typedef struct {
-    float v[VL];
-} vf;
+typedef float vf __attribute__((vector_size(64)));
+typedef uint32_t vu __attribute__((vector_size(64)));
+typedef double v2d __attribute__((vector_size(16)));
+typedef int64_t v2l __attribute__((vector_size(16)));
+typedef uint64_t v2ul __attribute__((vector_size(16)));
+
 #define VEC_EACH(expr) \
     vf r; \
     for (int i = 0; i < VL; i++) \
-        r.v[i] = (expr); \
+        r[i] = (expr); \
     return r
-INLINE vf v_set(float x) { VEC_EACH(x); }
-INLINE vf v_load(const float *p) { VEC_EACH(p[i]); }
-INLINE void v_store(float *p, vf x) { memcpy(p, x.v, sizeof x.v); }
-INLINE vf v_loadn(const float *p, int n) { VEC_EACH(i < n ? p[i] : 0.0f); }
-INLINE void v_storen(float *p, vf x, int n) {
-    for (int i = 0; i < VL && i < n; i++)
-        p[i] = x.v[i];
-}
-INLINE vf v_add(vf a, vf b) { VEC_EACH(a.v[i] + b.v[i]); }
-INLINE vf v_sub(vf a, vf b) { VEC_EACH(a.v[i] - b.v[i]); }
-INLINE vf v_mul(vf a, vf b) { VEC_EACH(a.v[i] * b.v[i]); }
-INLINE vf v_div(vf a, vf b) { VEC_EACH(a.v[i] / b.v[i]); }
-INLINE vf v_fma(vf a, vf b, vf c) { VEC_EACH(fmaf(a.v[i], b.v[i], c.v[i])); }
-INLINE vf v_sqrt(vf a) { VEC_EACH(sqrtf(a.v[i])); }
-INLINE vf v_lt(vf a, vf b, vf x, vf y) {
-    VEC_EACH(a.v[i] < b.v[i] ? x.v[i] : y.v[i]);
-}
 INLINE float v_bits(uint32_t u) {
     float f;
     memcpy(&f, &u, 4);
     return f;
 }
-INLINE vf v_pow2_bits(vf a) {
-    vf r;
-    for (int i = 0; i < VL; i++) {
-        uint32_t u;
-        memcpy(&u, &a.v[i], 4);
-        r.v[i] = v_bits((u << 23) + (127u << 23));
-    }
-    return r;
+INLINE vf v_set(float x) {
+    return (vf){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
 }
+INLINE vf v_load(const float *p) {
+    vf x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+INLINE void v_store(float *p, vf x) { memcpy(p, &x, sizeof x); }
+INLINE vf v_loadn(const float *p, int n) {
+    vf x = {0};
+    memcpy(&x, p, (size_t)n * sizeof *p);
+    return x;
+}
+INLINE void v_storen(float *p, vf x, int n) {
+    memcpy(p, &x, (size_t)n * sizeof *p);
+}
+INLINE vf v_add(vf a, vf b) { return a + b; }
+INLINE vf v_sub(vf a, vf b) { return a - b; }
+INLINE vf v_mul(vf a, vf b) { return a * b; }
+INLINE vf v_div(vf a, vf b) { return a / b; }
+INLINE vf v_sqrt(vf a) { VEC_EACH(sqrtf(a[i])); }
+INLINE vf v_lt(vf a, vf b, vf x, vf y) {
+    vu m = (vu)(a < b);
+    return (vf)((m & (vu)x) | (~m & (vu)y));
+}
+INLINE vf v_pow2_bits(vf a) { return (vf)(((vu)a << 23) + (127u << 23)); }
+
+/* fma in double: the product is exact; the sum is rounded to odd (Boldo and
+ * Melquiond 2008), by its error term (Knuth's two-sum), so that rounding it
+ * again, to float, gives what one rounding would. */
+INLINE v2d v_fma2(v2d a, v2d b, v2d c) {
+    v2d p = a * b, s = p + c, t = s - p;
+    v2d e = (p - (s - t)) + (c - t); /* NaN when s is not finite */
+    v2l is_odd = -((v2l)s & 1), is_inexact = (e < 0) | (e > 0);
+    v2l away = 1 - 2 * (v2l)((v2ul)((v2l)e ^ (v2l)s) >> 63); /* 1 or -1 */
+    return (v2d)((v2l)s + (away & is_inexact & ~is_odd));
+}
+/* A function, for the size of what uses it. */
+static __attribute__((unused, noinline)) vf v_fma(vf a, vf b, vf c) {
+    for (int i = 0; i < VL; i += 2) {
+        v2d x = v_fma2((v2d){a[i], a[i + 1]}, (v2d){b[i], b[i + 1]},
+                       (v2d){c[i], c[i + 1]});
+        c[i] = (float)x[0];
+        c[i + 1] = (float)x[1];
+    }
+    return c;
+}
+
 INLINE vf v_load_bf16(const uint16_t *p) {
     VEC_EACH(v_bits((uint32_t)p[i] << 16));
 }
@@ -233,12 +259,10 @@ INLINE float v_hmax(vf x) {
 #define VEC_FOLD(expr) \
     for (int half = 8; half > 0; half /= 2) \
         for (int j = 0; j < half; j++) \
-            x.v[j] = (expr); \
-    return x.v[0]
-INLINE float v_sum(vf x) { VEC_FOLD(x.v[j] + x.v[j + half]); }
-INLINE float v_hmax(vf x) {
-    VEC_FOLD(x.v[j] > x.v[j + half] ? x.v[j] : x.v[j + half]);
-}
+            x[j] = (expr); \
+    return x[0]
+INLINE float v_sum(vf x) { VEC_FOLD(x[j] + x[j + half]); }
+INLINE float v_hmax(vf x) { VEC_FOLD(x[j] > x[j + half] ? x[j] : x[j + half]); }
 #endif
 #undef VEC_FOLD
 
