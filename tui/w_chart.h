@@ -66,6 +66,8 @@ struct chart;
 struct chart *chart_new(void); /* NULL when memory is short */
 void chart_free(struct chart *c);
 void chart_glyphs(struct chart *c, enum glyphs g);
+/* Without colours: later series are dashed, told apart by pattern. */
+void chart_mono(struct chart *c, bool on);
 
 /* ---- axes ---- */
 
@@ -85,7 +87,8 @@ void chart_fit(struct chart *c);
 /* Zoom about the crosshair (or the middle); factor 0.5 = in, 2 = out. */
 void chart_zoom(struct chart *c, double factor);
 void chart_pan(struct chart *c, double share); /* of the width; + = right */
-/* The x range that the last drawing showed: ask the store for this. */
+/* The x range that is shown: ask the store for this. Before the first drawing,
+ * [0, plan or INFINITY]. */
 void chart_view(const struct chart *c, double *x0, double *x1);
 /* Dot columns of the last drawing: how many buckets are worth asking for. */
 int chart_dots(const struct chart *c);

@@ -130,10 +130,8 @@ static void draw_hit(const struct finder *f, struct surf *s, struct rect r,
     const char *why = c->enabled ? c->enabled(f->app) : NULL;
     enum role role = why ? ROLE_DIM : on ? ROLE_SELECT : ROLE_TEXT;
     keymap_keys(c, keys, sizeof keys, true);
-    if (on) {
+    if (on)
         surf_put(s, r.x, r.y, ROLE_SELECT, ">");
-        surf_cursor(s, r.x, r.y);
-    }
     int kw = r.w > 60 ? 16 : 12, tw = r.w > 70 ? 28 : 22;
     int dw = r.w - kw - tw - 4;
     surf_field(s, r.x + 2, r.y, kw, ALIGN_LEFT, why ? ROLE_DIM : ROLE_KEY,
