@@ -1,0 +1,95 @@
+/*
+ * cli - the verbs of the command line: one table gives parsing, help, shell
+ * completion and usage errors. A verb is a function from parsed words to
+ * output; reads go to the store, actions to the daemon.
+ */
+#ifndef FETTLE_VIEWS_CLI_H
+#define FETTLE_VIEWS_CLI_H
+
+#include "core/client.h"
+#include "core/err.h"
+#include "store/series.h"
+#include "store/store.h"
+
+#include <jansson.h>
+
+#define CLI_OPTS_MAX 16
+
+struct cli;
+typedef int cli_fn(struct cli *c, struct err *err);
+/* A line to stderr; only main writes there. */
+typedef void cli_note_fn(const char *text);
+
+struct cli_opt {
+    const char *name; /* "--max-tokens" */
+    const char *arg;  /* "N"; NULL = a flag */
+    const char *help;
+};
+
+struct cli_verb {
+    const char *name; /* one word, or two: "model add" */
+    const char *args; /* "NAME DIR" */
+    const char *help; /* one line */
+    const char *more; /* examples and remarks, "" = none */
+    int min, max;     /* words; max -1 = any */
+    bool is_hidden;   /* internal processes */
+    cli_fn *fn;
+    const struct cli_opt *opts; /* ends with a NULL name; NULL = none */
+};
+
+struct cli {
+    const struct cli_verb *verb;
+    char **arg; /* (n) words */
+    int n;
+    const char *opt[CLI_OPTS_MAX]; /* by index in verb->opts; NULL = absent */
+    bool json;
+    const char *home_arg;
+    char *home; /* absolute, made by cli_home() */
+    const char *exe;
+    cli_note_fn *note;
+    int status; /* exit status of a verb that ran, 0 unless it says more */
+};
+
+/* Runs the verb that the words name. Returns the exit status; on failure err
+ * says why. */
+int cli_main(int argc, char **argv, cli_note_fn *note, struct err *err,
+             bool *json);
+
+/* Value of an option of this verb, NULL = not given. */
+const char *cli_opt(const struct cli *c, const char *name);
+int cli_opt_int(const struct cli *c, const char *name, int64_t dflt,
+                int64_t min, int64_t max, int64_t *v, struct err *err);
+int cli_opt_num(const struct cli *c, const char *name, double dflt, double *v,
+                struct err *err);
+
+int cli_home(struct cli *c, struct err *err);
+/* The store for reading; NULL and no error when there is none yet. */
+struct store *cli_store(struct cli *c, struct err *err);
+int cli_store_err(struct err *err, struct store *st, int rc);
+struct client *cli_client(struct cli *c, bool start, struct err *err);
+
+/* One JSON document, or line; takes the reference. */
+void cli_print_json(json_t *j, bool line);
+/* Foreign text, made safe when stdout is a terminal. */
+void cli_print_text(const char *text);
+
+/* ---- the verbs, by file ---- */
+cli_fn cli_runs, cli_show, cli_metrics, cli_ckpts, cli_deployments, cli_jobs,
+    cli_logs, cli_model_list, cli_model_info, cli_status, cli_doctor, cli_fsck,
+    cli_recipes;
+cli_fn cli_serve, cli_stop, cli_worker, cli_job, cli_model_add, cli_run,
+    cli_pause, cli_resume, cli_kill, cli_promote, cli_deploy, cli_undeploy,
+    cli_export, cli_ckpt_rm, cli_demo, cli_starter;
+cli_fn cli_sample, cli_chat, cli_logprobs, cli_tokenize, cli_detokenize,
+    cli_render;
+cli_fn cli_help, cli_completion;
+
+/* A run's number from "3" or its name. */
+int cli_run_find(struct cli *c, struct store *st, const char *word,
+                 struct store_runs *rows, struct err *err);
+/* Directory of the base model behind a TARGET's name; free() it. */
+char *cli_model_dir(struct cli *c, const char *target, struct err *err);
+json_t *cli_run_json(struct store *st, const struct store_run *r);
+const struct cli_verb *cli_verbs(int i); /* NULL behind the last */
+
+#endif

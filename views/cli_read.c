@@ -1,0 +1,639 @@
+/* cli_read: verbs that look: straight from the store, daemon or not. */
+#include "views/cli.h"
+
+#include "core/clock.h"
+#include "core/fs.h"
+#include "core/json.h"
+#include "core/model.h"
+#include "core/recipe.h"
+#include "core/train.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* ---- numbers for people ---- */
+
+static void fmt_bytes(int64_t n, char out[24]) {
+    static const char *const unit[] = {"B", "kB", "MB", "GB", "TB"};
+    double v = (double)n;
+    int u = 0;
+    for (; v >= 1000 && u < 4; u++)
+        v /= 1000;
+    snprintf(out, 24, u && v < 10 ? "%.1f %s" : "%.0f %s", v, unit[u]);
+}
+
+static void fmt_age(int64_t us, char out[24]) {
+    double s = (double)(clock_wall_us() - us) / 1e6;
+    if (us == 0)
+        snprintf(out, 24, "-");
+    else if (s < 120)
+        snprintf(out, 24, "%.0fs", s < 0 ? 0 : s);
+    else if (s < 7200)
+        snprintf(out, 24, "%.0fm", s / 60);
+    else if (s < 172800)
+        snprintf(out, 24, "%.0fh", s / 3600);
+    else
+        snprintf(out, 24, "%.0fd", s / 86400);
+}
+
+static void fmt_num(double v, char out[24]) {
+    if (isnan(v))
+        snprintf(out, 24, "-");
+    else
+        snprintf(out, 24, "%.4g", v);
+}
+
+/* ---- runs ---- */
+
+static json_t *metrics_last(struct store *st, int64_t run) {
+    struct store_series_list s = {0};
+    json_t *m = json_object();
+    if (store_series_list(st, run, &s) == STORE_OK)
+        for (int i = 0; i < s.n; i++)
+            json_object_set_new(m, s.row[i].name, json_num(s.row[i].last));
+    store_series_list_free(&s);
+    return m;
+}
+
+json_t *cli_run_json(struct store *st, const struct store_run *r) {
+    return json_pack("{s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:f, s:s, s:o}",
+                     "run", (json_int_t)r->id, "name", r->name, "recipe",
+                     r->recipe, "model", r->model, "state",
+                     store_run_state_name(r->state), "steps",
+                     (json_int_t)r->cursor, "planned", (json_int_t)r->planned,
+                     "created", (double)r->created_us / 1e6, "error", r->error,
+                     "metrics", metrics_last(st, r->id));
+}
+
+static void run_line(struct store *st, const struct store_run *r) {
+    double nll = NAN;
+    char loss[24], age[24], steps[48];
+    store_metric_last(st, r->id, "train_mean_nll", &nll);
+    fmt_num(nll, loss);
+    fmt_age(r->created_us, age);
+    snprintf(steps, sizeof steps, "%lld/%lld", (long long)r->cursor,
+             (long long)r->planned);
+    printf("%5lld  ", (long long)r->id);
+    cli_print_text(r->name);
+    printf("%*s  %-8s %11s %9s %6s  ",
+           (int)(20 - strlen(r->name)) > 0 ? (int)(20 - strlen(r->name)) : 0,
+           "", store_run_state_name(r->state), steps, loss, age);
+    cli_print_text(r->model);
+    putchar('\n');
+}
+
+static int list_runs(struct cli *c, const char *filter, bool open_only,
+                     struct err *err) {
+    struct store *st = cli_store(c, err);
+    struct store_runs rows = {0};
+    json_t *all = json_array();
+    int rc = err->code ? -1 : 0;
+    if (st) {
+        int s =
+            store_runs(st, &(struct store_run_query){.filter = filter}, &rows);
+        rc = s == STORE_OK ? 0 : cli_store_err(err, st, s);
+    }
+    if (rc == 0 && !c->json)
+        printf("%5s  %-20s  %-8s %11s %9s %6s  %s\n", "RUN", "NAME", "STATE",
+               "STEP", "LOSS", "AGE", "MODEL");
+    for (int i = 0; rc == 0 && i < rows.n; i++) {
+        const struct store_run *r = &rows.row[i];
+        if (open_only && r->state > STORE_RUN_PAUSED)
+            continue;
+        if (c->json)
+            json_array_append_new(all, cli_run_json(st, r));
+        else
+            run_line(st, r);
+    }
+    store_runs_free(&rows);
+    store_close(st);
+    if (rc == 0 && c->json)
+        cli_print_json(json_incref(all), false);
+    json_decref(all);
+    return rc;
+}
+
+int cli_runs(struct cli *c, struct err *err) {
+    return list_runs(c, c->n ? c->arg[0] : NULL, false, err);
+}
+
+int cli_jobs(struct cli *c, struct err *err) {
+    return list_runs(c, NULL, true, err);
+}
+
+int cli_run_find(struct cli *c, struct store *st, const char *word,
+                 struct store_runs *rows, struct err *err) {
+    (void)c;
+    if (!st)
+        return err->code ? -1
+                         : err_set(err, ERR_NOTFOUND,
+                                   "no run '%.64s' (fettle runs)", word);
+    int rc = store_run_find(st, word, rows);
+    if (rc == STORE_NOTFOUND)
+        return err_set(err, ERR_NOTFOUND, "no run '%.64s' (fettle runs)", word);
+    return rc == STORE_OK ? 0 : cli_store_err(err, st, rc);
+}
+
+static json_t *ckpt_json(const struct store_ckpt *k) {
+    return json_pack("{s:s, s:I, s:s, s:I, s:s, s:s, s:I, s:f, s:s}", "id",
+                     k->id, "run", (json_int_t)k->run, "name", k->name, "step",
+                     (json_int_t)k->step, "kind", k->kind, "model", k->model,
+                     "bytes", (json_int_t)k->bytes, "created",
+                     (double)k->created_us / 1e6, "promoted", k->promoted);
+}
+
+static json_t *ckpts_json(struct store *st, int64_t run) {
+    struct store_ckpts rows = {0};
+    json_t *all = json_array();
+    if (store_ckpts(st, run, &rows) == STORE_OK)
+        for (int i = 0; i < rows.n; i++)
+            if (!rows.row[i].is_deleting)
+                json_array_append_new(all, ckpt_json(&rows.row[i]));
+    store_ckpts_free(&rows);
+    return all;
+}
+
+static void show_text(struct store *st, const struct store_run *r) {
+    struct store_config kv = {0};
+    struct store_series_list s = {0};
+    char v[24];
+    printf("run %lld  ", (long long)r->id);
+    cli_print_text(r->name);
+    printf("\n  recipe  %s\n  state   %s  step %lld of %lld\n  model   ",
+           r->recipe, store_run_state_name(r->state), (long long)r->cursor,
+           (long long)r->planned);
+    cli_print_text(r->model);
+    if (*r->error) {
+        printf("\n  error   ");
+        cli_print_text(r->error);
+    }
+    puts("\nconfig");
+    if (store_config(st, r->id, &kv) == STORE_OK)
+        for (int i = 0; i < kv.n; i++) {
+            printf("  %-20s ", kv.row[i].key);
+            cli_print_text(kv.row[i].text);
+            putchar('\n');
+        }
+    puts("metrics (last)");
+    if (store_series_list(st, r->id, &s) == STORE_OK)
+        for (int i = 0; i < s.n; i++) {
+            fmt_num(s.row[i].last, v);
+            printf("  %-20s %s  (step %lld)\n", s.row[i].name, v,
+                   (long long)s.row[i].last_step);
+        }
+    store_config_free(&kv);
+    store_series_list_free(&s);
+}
+
+int cli_show(struct cli *c, struct err *err) {
+    struct store *st = cli_store(c, err);
+    struct store_runs rows = {0};
+    int rc = cli_run_find(c, st, c->arg[0], &rows, err);
+    if (rc == 0 && c->json) {
+        json_t *j = cli_run_json(st, rows.row);
+        json_t *config = json_loads(rows.row->config, 0, NULL);
+        json_object_set_new(j, "config", config ? config : json_object());
+        json_object_set_new(j, "checkpoints", ckpts_json(st, rows.row->id));
+        cli_print_json(j, false);
+    } else if (rc == 0) {
+        show_text(st, rows.row);
+    }
+    store_runs_free(&rows);
+    store_close(st);
+    return rc;
+}
+
+static int metrics_one(struct cli *c, struct store *st, int64_t run,
+                       const char *name, struct err *err) {
+    struct store_points p = {0};
+    int64_t after = -1;
+    int rc;
+    do {
+        rc = store_points(st, run, name, after, 4096, &p);
+        for (int i = 0; rc == STORE_OK && i < p.n; i++) {
+            after = p.row[i].step;
+            if (c->json)
+                cli_print_json(json_pack("{s:I, s:s, s:I, s:f, s:o}", "run",
+                                         (json_int_t)run, "name", name, "step",
+                                         (json_int_t)after, "time",
+                                         (double)p.row[i].time_us / 1e6,
+                                         "value", json_num(p.row[i].value)),
+                               true);
+            else
+                printf("%-20s %8lld  %.9g\n", name, (long long)after,
+                       p.row[i].value);
+        }
+        int n = p.n;
+        store_points_free(&p);
+        if (rc != STORE_OK || n < 4096)
+            break;
+    } while (true);
+    if (rc == STORE_NOTFOUND)
+        return err_set(err, ERR_NOTFOUND, "run %lld has no metric '%.64s'",
+                       (long long)run, name);
+    return rc == STORE_OK ? 0 : cli_store_err(err, st, rc);
+}
+
+int cli_metrics(struct cli *c, struct err *err) {
+    struct store *st = cli_store(c, err);
+    struct store_runs rows = {0};
+    struct store_series_list s = {0};
+    int rc = cli_run_find(c, st, c->arg[0], &rows, err);
+    for (int i = 1; rc == 0 && i < c->n; i++)
+        rc = metrics_one(c, st, rows.row->id, c->arg[i], err);
+    if (rc == 0 && c->n == 1 &&
+        store_series_list(st, rows.row->id, &s) == STORE_OK)
+        for (int i = 0; rc == 0 && i < s.n; i++)
+            rc = metrics_one(c, st, rows.row->id, s.row[i].name, err);
+    store_series_list_free(&s);
+    store_runs_free(&rows);
+    store_close(st);
+    return rc;
+}
+
+int cli_logs(struct cli *c, struct err *err) {
+    struct store *st = cli_store(c, err);
+    struct store_runs rows = {0};
+    int rc = cli_run_find(c, st, c->arg[0], &rows, err);
+    if (rc == 0) {
+        int64_t run = rows.row->id;
+        char *path = fs_path("%s/log/job-%lld.log", c->home, (long long)run);
+        FILE *f = fopen(path, "re");
+        char line[2048];
+        bool over = false;
+        while (f && !over) {
+            struct store_runs now = {0};
+            over = !cli_opt(c, "-f") ||
+                   (store_run_get(st, run, &now) == STORE_OK &&
+                    now.row->state > STORE_RUN_PAUSED);
+            store_runs_free(&now);
+            while (fgets(line, sizeof line, f))
+                cli_print_text(line);
+            clearerr(f);
+            fflush(stdout);
+            if (!over)
+                clock_sleep_ms(200);
+        }
+        if (f)
+            fclose(f);
+        free(path);
+    }
+    store_runs_free(&rows);
+    store_close(st);
+    return rc;
+}
+
+/* ---- checkpoints, deployments, models ---- */
+
+int cli_ckpts(struct cli *c, struct err *err) {
+    struct store *st = cli_store(c, err);
+    struct store_runs run = {0};
+    struct store_ckpts rows = {0};
+    int rc = err->code ? -1 : 0;
+    if (c->n > 0)
+        rc = cli_run_find(c, st, c->arg[0], &run, err);
+    int64_t id = run.n ? run.row->id : -1;
+    if (rc == 0 && c->json) {
+        cli_print_json(st ? ckpts_json(st, id) : json_array(), false);
+    } else if (rc == 0) {
+        printf("%-20s %8s %-8s %9s %6s  %-16s %s\n", "CHECKPOINT", "STEP",
+               "KIND", "SIZE", "AGE", "PROMOTED", "MODEL");
+        if (st && store_ckpts(st, id, &rows) == STORE_OK)
+            for (int i = 0; i < rows.n; i++) {
+                char bytes[24], age[24];
+                const struct store_ckpt *k = &rows.row[i];
+                fmt_bytes(k->bytes, bytes);
+                fmt_age(k->created_us, age);
+                printf("%-20s %8lld %-8s %9s %6s  %-16s ", k->id,
+                       (long long)k->step, k->kind, bytes, age, k->promoted);
+                cli_print_text(k->model);
+                putchar('\n');
+            }
+        store_ckpts_free(&rows);
+    }
+    store_runs_free(&run);
+    store_close(st);
+    return rc;
+}
+
+int cli_deployments(struct cli *c, struct err *err) {
+    struct store *st = cli_store(c, err);
+    struct store_deployments rows = {0};
+    json_t *all = json_array();
+    if (err->code) {
+        json_decref(all);
+        return -1;
+    }
+    if (st)
+        store_deployments(st, &rows);
+    if (!c->json)
+        printf("%-20s %-10s %4s  %-20s %s\n", "NAME", "STATE", "VER",
+               "CHECKPOINT", "MODEL");
+    for (int i = 0; i < rows.n; i++) {
+        const struct store_deployment *d = &rows.row[i];
+        if (c->json)
+            json_array_append_new(
+                all,
+                json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:s}", "name",
+                          d->name, "checkpoint", d->ckpt, "model", d->model,
+                          "state", store_deploy_state_name(d->state), "version",
+                          d->version, "versions", d->versions, "error",
+                          d->error));
+        else
+            printf("%-20s %-10s %4d  %-20s %s\n", d->name,
+                   store_deploy_state_name(d->state), d->version,
+                   *d->ckpt ? d->ckpt : "(base)", d->model);
+    }
+    store_deployments_free(&rows);
+    store_close(st);
+    if (c->json)
+        cli_print_json(all, false);
+    else
+        json_decref(all);
+    return 0;
+}
+
+static json_t *model_json(const struct store_model *m) {
+    return json_pack("{s:s, s:s, s:s, s:I}", "name", m->name, "dir", m->dir,
+                     "family", m->family, "params", (json_int_t)m->params);
+}
+
+int cli_model_list(struct cli *c, struct err *err) {
+    struct store *st = cli_store(c, err);
+    struct store_models rows = {0};
+    json_t *all = json_array();
+    if (err->code) {
+        json_decref(all);
+        return -1;
+    }
+    if (st)
+        store_models(st, &rows);
+    for (int i = 0; i < rows.n; i++) {
+        char n[24];
+        fmt_bytes(rows.row[i].params, n);
+        if (c->json)
+            json_array_append_new(all, model_json(&rows.row[i]));
+        else {
+            n[strcspn(n, "B")] = 0;
+            printf("%-28s %-8s %9s  ", rows.row[i].name, rows.row[i].family, n);
+            cli_print_text(rows.row[i].dir);
+            putchar('\n');
+        }
+    }
+    store_models_free(&rows);
+    store_close(st);
+    if (c->json)
+        cli_print_json(all, false);
+    else
+        json_decref(all);
+    return 0;
+}
+
+char *cli_model_dir(struct cli *c, const char *target, struct err *err) {
+    struct store *st = cli_store(c, err);
+    struct store_target t;
+    struct store_models m = {0};
+    char *dir = NULL;
+    int rc = st ? store_target(st, target, &t) : STORE_NOTFOUND;
+    if (rc == STORE_OK)
+        rc = store_model_get(st, t.model, &m);
+    if (rc == STORE_OK)
+        dir = fs_path("%s", m.row->dir);
+    else if (rc == STORE_NOTFOUND)
+        err_set(err, ERR_NOTFOUND,
+                "no model, checkpoint or deployment '%.100s' (fettle model "
+                "list)",
+                target);
+    else
+        cli_store_err(err, st, rc);
+    store_models_free(&m);
+    store_close(st);
+    return dir;
+}
+
+int cli_model_info(struct cli *c, struct err *err) {
+    char *dir = cli_model_dir(c, c->arg[0], err);
+    struct conf conf;
+    if (!dir)
+        return -1;
+    int rc = conf_read(&conf, dir, err);
+    if (rc == 0) {
+        char *tok = fs_path("%s/tokenizer.json", dir);
+        json_t *j = json_pack(
+            "{s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, "
+            "s:b, s:b}",
+            "name", c->arg[0], "dir", dir, "family", conf.family, "params",
+            (json_int_t)conf_params(&conf), "layers", conf.L, "hidden_size",
+            conf.C, "heads", conf.H, "kv_heads", conf.K, "head_dim", conf.D,
+            "intermediate_size", conf.F, "vocab_size", conf.V, "context",
+            conf.max_pos, "tied", conf.tied, "tokenizer", fs_exists(tok));
+        const char *key;
+        json_t *v;
+        if (c->json) {
+            cli_print_json(json_incref(j), false);
+        } else {
+            json_object_foreach(j, key, v) {
+                char *text = json_dumps(v, JSON_ENCODE_ANY);
+                printf("%-18s ", key);
+                cli_print_text(json_is_string(v) ? json_string_value(v) : text);
+                putchar('\n');
+                free(text);
+            }
+        }
+        json_decref(j);
+        free(tok);
+        conf_release(&conf);
+    }
+    free(dir);
+    return rc;
+}
+
+/* ---- the machine ---- */
+
+int cli_status(struct cli *c, struct err *err) {
+    struct client *cl = cli_client(c, false, err);
+    json_t *j =
+        cl ? client_call(cl, "GET", "/fettle/v1/status", NULL, err) : NULL;
+    client_close(cl);
+    if (!j && err->code == ERR_UNAVAILABLE)
+        return -1;
+    if (!j)
+        return -1;
+    if (c->json) {
+        cli_print_json(j, false);
+        return 0;
+    }
+    printf("daemon   pid %lld on %s\njobs     %lld\n",
+           (long long)json_integer_value(json_object_get(j, "pid")),
+           json_string_value(json_object_get(j, "socket")),
+           (long long)json_integer_value(json_object_get(j, "jobs")));
+    size_t i;
+    json_t *w;
+    json_array_foreach(json_object_get(j, "workers"), i, w)
+        printf("worker   pid %lld  %s  %s  %s\n",
+               (long long)json_integer_value(json_object_get(w, "pid")),
+               json_string_value(json_object_get(w, "model")),
+               json_string_value(json_object_get(w, "device")),
+               json_string_value(json_object_get(w, "state")));
+    json_decref(j);
+    return 0;
+}
+
+static void doctor_line(struct cli *c, json_t *all, const char *what, bool ok,
+                        const char *text) {
+    if (c->json)
+        json_array_append_new(all, json_pack("{s:s, s:b, s:s}", "check", what,
+                                             "ok", ok, "text", text));
+    else
+        printf("%s %-9s %s\n", ok ? "ok  " : "FAIL", what, text);
+    if (!ok)
+        c->status = 1;
+}
+
+static int doctor_plan(struct cli *c, const char *model, struct err *err) {
+    char *dir = cli_model_dir(c, model, err), full[24], lora[24], act[24];
+    struct kern *k = NULL;
+    if (!dir)
+        return -1;
+    kern_open(&k, &(struct kern_opts){.device = "cpu"});
+    struct model *m = model_open(dir, k, err);
+    free(dir);
+    if (m) {
+        const struct conf *cf = model_conf(m);
+        struct op_create f = {0}, l = {.lora_rank = 32,
+                                       .train_attn = true,
+                                       .train_mlp = true,
+                                       .train_unembed = true};
+        int64_t per = cf->L *
+                      (4 * (int64_t)cf->C + 3 * (int64_t)cf->H * cf->D +
+                       2 * (int64_t)cf->K * cf->D + 3 * (int64_t)cf->F) *
+                      4;
+        fmt_bytes(trainer_bytes(m, &f), full);
+        fmt_bytes(trainer_bytes(m, &l), lora);
+        fmt_bytes(per, act);
+        if (c->json)
+            cli_print_json(
+                json_pack("{s:s, s:I, s:I, s:I}", "model", model, "full_bytes",
+                          (json_int_t)trainer_bytes(m, &f), "lora32_bytes",
+                          (json_int_t)trainer_bytes(m, &l), "token_bytes",
+                          (json_int_t)per),
+                false);
+        else
+            printf("full tuning  %s: weights, gradients, moments (f32)\n"
+                   "LoRA r=32    %s\nactivations  %s a token of a "
+                   "micro-batch\n",
+                   full, lora, act);
+    }
+    model_close(m);
+    if (k)
+        k->ops->close(k);
+    return m ? 0 : -1;
+}
+
+int cli_doctor(struct cli *c, struct err *err) {
+    json_t *all = json_array();
+    struct kern *k = NULL;
+    struct err e = {0};
+    char text[256];
+    if (cli_opt(c, "--plan")) {
+        json_decref(all);
+        return doctor_plan(c, cli_opt(c, "--plan"), err);
+    }
+    if (cli_home(c, err) < 0) {
+        json_decref(all);
+        return -1;
+    }
+    int rc = kern_open(&k, &(struct kern_opts){.device = "cpu"});
+    doctor_line(c, all, "device", rc == 0,
+                rc == 0 ? kern_describe(k) : kern_strerror(rc));
+    if (k)
+        k->ops->close(k);
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    snprintf(text, sizeof text, "%.1f GiB",
+             (double)pages * (double)size / (1 << 30));
+    doctor_line(c, all, "memory", pages > 0, text);
+    struct statvfs v;
+    bool disk = statvfs(c->home, &v) == 0;
+    double room = disk ? (double)v.f_bavail * (double)v.f_frsize : 0;
+    snprintf(text, sizeof text, "%.1f GiB free at %s", room / (1 << 30),
+             c->home);
+    doctor_line(c, all, "disk", room > 1e9, text);
+    struct store *st = cli_store(c, &e);
+    int s = st ? store_check(st, false, NULL, NULL) : STORE_OK;
+    doctor_line(c, all, "store", e.code == 0 && s == STORE_OK,
+                e.code ? e.msg
+                : st   ? (s ? store_errmsg(st) : "sound")
+                       : "none yet");
+    store_close(st);
+    struct err no = {0};
+    struct client *cl = cli_client(c, false, &no);
+    json_t *d = cl ? client_call(cl, "GET", "/healthz", NULL, &no) : NULL;
+    doctor_line(c, all, "daemon", true, d ? "running" : "not running");
+    json_decref(d);
+    client_close(cl);
+    if (c->json)
+        cli_print_json(all, false);
+    else
+        json_decref(all);
+    return 0;
+}
+
+static void fsck_print(void *arg, const char *finding) {
+    (void)arg;
+    cli_print_text(finding);
+    putchar('\n');
+}
+
+int cli_fsck(struct cli *c, struct err *err) {
+    struct store *st = cli_store(c, err);
+    if (!st)
+        return err->code ? -1 : 0;
+    int rc = store_check(st, true, c->json ? NULL : fsck_print, NULL);
+    int out = rc == STORE_OK ? 0 : cli_store_err(err, st, rc);
+    store_close(st);
+    if (out == 0 && c->json)
+        cli_print_json(json_pack("{s:b}", "ok", 1), false);
+    else if (out == 0)
+        puts("the store is sound");
+    return out;
+}
+
+int cli_recipes(struct cli *c, struct err *err) {
+    const struct recipe *r = c->n ? recipe_find(c->arg[0]) : NULL;
+    json_t *all = json_array();
+    if (c->n && !r) {
+        json_decref(all);
+        return err_set(err, ERR_NOTFOUND, "no recipe '%.64s' (fettle recipes)",
+                       c->arg[0]);
+    }
+    for (int i = 0; !c->n && recipe_at(i); i++) {
+        if (c->json)
+            json_array_append_new(all, json_pack("{s:s, s:s}", "name",
+                                                 recipe_at(i)->name, "help",
+                                                 recipe_at(i)->help));
+        else
+            printf("%-10s %s\n", recipe_at(i)->name, recipe_at(i)->help);
+    }
+    for (int i = 0; r && i < r->n_keys; i++) {
+        const struct recipe_key *k = &r->keys[i];
+        if (c->json)
+            json_array_append_new(
+                all, json_pack("{s:s, s:s, s:s?, s:s, s:s, s:s?}", "name",
+                               k->name, "type", key_type_name(k->type),
+                               "default", k->dflt, "unit", k->unit, "help",
+                               k->help, "choices", k->choices));
+        else
+            printf("%-20s %-8s %-10s %s%s%s\n", k->name, key_type_name(k->type),
+                   k->dflt ? (*k->dflt ? k->dflt : "none") : "(required)",
+                   k->help, *k->unit ? ", " : "", k->unit);
+    }
+    if (c->json)
+        cli_print_json(all, false);
+    else
+        json_decref(all);
+    return 0;
+}

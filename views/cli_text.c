@@ -1,0 +1,383 @@
+/* cli_text: verbs on text and tokens: sampling and chat through the daemon,
+ * tokenizer and renderer here. */
+#include "views/cli.h"
+
+#include "core/clock.h"
+#include "core/fs.h"
+#include "core/json.h"
+#include "core/rng.h"
+#include "core/text.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES (16u << 20)
+
+static uint64_t drawn_seed(void) {
+    return rng_u64((uint64_t)clock_wall_us(), (uint64_t)clock_mono_us(),
+                   (uint64_t)getpid());
+}
+
+/* ---- sample ---- */
+
+static char *messages_read(const char *path, struct err *err) {
+    size_t len;
+    char *text = fs_read(strcmp(path, "-") == 0 ? "/dev/stdin" : path,
+                         LINE_MAX_BYTES, &len, err);
+    json_t *j = text ? json_read(text, len, path, err) : NULL;
+    if (json_is_object(j)) {
+        json_t *m = json_incref(json_object_get(j, "messages"));
+        json_decref(j);
+        j = m;
+    }
+    free(text);
+    if (j && !json_is_array(j))
+        err_set(err, ERR_INVAL, "%s: a list of messages is wanted", path);
+    char *out = json_is_array(j) ? json_dumps(j, JSON_COMPACT) : NULL;
+    json_decref(j);
+    return out;
+}
+
+static int sample_params(struct cli *c, struct op_sample *o, struct err *err) {
+    int64_t max, top_k, n, seed;
+    double temperature, top_p;
+    if (cli_opt_int(c, "--max-tokens", 256, 1, 1 << 20, &max, err) < 0 ||
+        cli_opt_int(c, "--top-k", -1, -1, 1 << 24, &top_k, err) < 0 ||
+        cli_opt_int(c, "--n", 1, 1, 256, &n, err) < 0 ||
+        cli_opt_int(c, "--seed", -1, 0, INT64_MAX, &seed, err) < 0 ||
+        cli_opt_num(c, "--temperature", 1, &temperature, err) < 0 ||
+        cli_opt_num(c, "--top-p", 1, &top_p, err) < 0)
+        return -1;
+    o->max_tokens = (uint32_t)max;
+    o->top_k = (int32_t)top_k;
+    o->n = (uint32_t)n;
+    o->seed = seed >= 0 ? (uint64_t)seed : drawn_seed();
+    o->temperature = (float)temperature;
+    o->top_p = (float)top_p;
+    o->default_stop = true;
+    return 0;
+}
+
+static json_t *sample_json(const struct sample *s) {
+    json_t *tokens = json_array(), *lp = json_array();
+    for (uint32_t i = 0; i < s->n; i++) {
+        json_array_append_new(tokens, json_integer(s->tokens[i]));
+        json_array_append_new(lp, json_num((double)s->logprobs[i]));
+    }
+    return json_pack("{s:s, s:o, s:o, s:s}", "text", s->text, "tokens", tokens,
+                     "logprobs", lp, "stop_reason", stop_reason_name(s->stop));
+}
+
+static bool print_piece(void *arg, uint32_t index, const char *text) {
+    (void)arg;
+    (void)index;
+    cli_print_text(text);
+    fflush(stdout);
+    return true;
+}
+
+int cli_sample(struct cli *c, struct err *err) {
+    const char *prompt = cli_opt(c, "--prompt");
+    const char *file = cli_opt(c, "--messages"), *stop = cli_opt(c, "--stop");
+    char *messages = NULL, *stops[1] = {(char *)stop};
+    struct op op = {.kind = OP_SAMPLE, .model = ""};
+    struct result res = {0};
+    if (!prompt == !file)
+        return err_set(err, ERR_USAGE,
+                       "sample: --prompt TEXT or --messages FILE is wanted");
+    if (sample_params(c, &op.sample, err) < 0 ||
+        (file && !(messages = messages_read(file, err))))
+        return -1;
+    op.sample.target.ckpt = "";
+    op.sample.prompt = file ? PROMPT_MESSAGES : PROMPT_TEXT;
+    op.sample.text = file ? messages : (char *)prompt;
+    op.sample.n_stops = stop != NULL;
+    op.sample.stops = stops;
+    bool stream = !c->json && op.sample.n == 1;
+    op.sample.stream = stream;
+    struct client *cl = cli_client(c, true, err);
+    int rc = cl ? client_run(cl, c->arg[0], &op, stream ? print_piece : NULL,
+                             NULL, &res, err)
+                : -1;
+    if (rc == 0 && c->json) {
+        json_t *all = json_array();
+        for (uint32_t i = 0; i < res.n_samples; i++)
+            json_array_append_new(all, sample_json(&res.samples[i]));
+        cli_print_json(json_pack("{s:o}", "samples", all), false);
+    } else if (rc == 0) {
+        for (uint32_t i = 0; !stream && i < res.n_samples; i++) {
+            cli_print_text(res.samples[i].text);
+            puts(i + 1 < res.n_samples ? "\n--" : "");
+        }
+        if (stream)
+            putchar('\n');
+    }
+    result_release(&res);
+    client_close(cl);
+    free(messages);
+    return rc;
+}
+
+/* ---- chat ---- */
+
+static int chat_turn(struct cli *c, struct client *cl, json_t *messages,
+                     struct op_sample *o, struct err *err) {
+    struct result res = {0};
+    char *text = json_dumps(messages, JSON_COMPACT);
+    struct op op = {.kind = OP_SAMPLE, .model = "", .sample = *o};
+    op.sample.text = text;
+    int rc = client_run(cl, c->arg[0], &op, c->json ? NULL : print_piece, NULL,
+                        &res, err);
+    if (rc == 0 && res.n_samples) {
+        json_array_append_new(messages,
+                              json_pack("{s:s, s:s}", "role", "assistant",
+                                        "content", res.samples[0].text));
+        if (c->json)
+            cli_print_json(sample_json(&res.samples[0]), true);
+        else
+            putchar('\n');
+    }
+    result_release(&res);
+    free(text);
+    return rc;
+}
+
+int cli_chat(struct cli *c, struct err *err) {
+    int64_t max, seed;
+    double temperature;
+    const char *system = cli_opt(c, "--system");
+    if (cli_opt_int(c, "--max-tokens", 512, 1, 1 << 20, &max, err) < 0 ||
+        cli_opt_int(c, "--seed", -1, 0, INT64_MAX, &seed, err) < 0 ||
+        cli_opt_num(c, "--temperature", 0.7, &temperature, err) < 0)
+        return -1;
+    struct op_sample o = {.target = {""},
+                          .prompt = PROMPT_MESSAGES,
+                          .n = 1,
+                          .max_tokens = (uint32_t)max,
+                          .temperature = (float)temperature,
+                          .top_k = -1,
+                          .top_p = 1,
+                          .seed = seed >= 0 ? (uint64_t)seed : drawn_seed(),
+                          .default_stop = true,
+                          .stream = !c->json};
+    struct client *cl = cli_client(c, true, err);
+    json_t *messages = json_array();
+    char *line = NULL;
+    size_t room = 0;
+    int rc = cl ? 0 : -1;
+    bool talk = isatty(STDIN_FILENO) && !c->json;
+    if (system)
+        json_array_append_new(messages, json_pack("{s:s, s:s}", "role",
+                                                  "system", "content", system));
+    while (rc == 0) {
+        if (talk) {
+            printf("> ");
+            fflush(stdout);
+        }
+        ssize_t n = getline(&line, &room, stdin);
+        if (n < 0)
+            break;
+        while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
+            line[--n] = 0;
+        if (strcmp(line, "/exit") == 0)
+            break;
+        if (n == 0)
+            continue;
+        json_t *m = json_pack("{s:s, s:s}", "role", "user", "content", line);
+        if (!m) {
+            rc = err_set(err, ERR_INVAL, "chat: the line is not UTF-8");
+            break;
+        }
+        json_array_append_new(messages, m);
+        rc = chat_turn(c, cl, messages, &o, err);
+    }
+    free(line);
+    json_decref(messages);
+    client_close(cl);
+    return rc;
+}
+
+/* ---- lines of JSON on stdin ---- */
+
+typedef int line_fn(struct cli *c, const json_t *j, void *arg, struct err *err);
+
+static int each_line(struct cli *c, line_fn *fn, void *arg, struct err *err) {
+    char *line = NULL;
+    size_t room = 0, number = 0;
+    ssize_t n;
+    int rc = 0;
+    while (rc == 0 && (n = getline(&line, &room, stdin)) >= 0) {
+        number++;
+        if (strspn(line, " \t\r\n") == (size_t)n)
+            continue;
+        json_t *j = json_read(line, (size_t)n, "JSON", err);
+        rc = j ? fn(c, j, arg, err) : -1;
+        json_decref(j);
+        if (rc < 0)
+            err_ctx(err, "stdin:%zu", number);
+        fflush(stdout);
+    }
+    free(line);
+    return rc;
+}
+
+static uint32_t *tokens_of(const json_t *j, uint32_t *n, struct err *err) {
+    const json_t *t = json_object_get(j, "tokens");
+    size_t count = json_array_size(t);
+    uint32_t *ids = calloc(count + 1, sizeof *ids);
+    CHECK(ids, "out of memory for tokens");
+    bool ok = json_is_array(t) && count < WIRE_TOKENS_MAX;
+    for (size_t i = 0; ok && i < count; i++) {
+        const json_t *v = json_array_get(t, i);
+        ok = json_is_integer(v) && json_integer_value(v) >= 0 &&
+             json_integer_value(v) < INT32_MAX;
+        ids[i] = (uint32_t)json_integer_value(v);
+    }
+    *n = (uint32_t)count;
+    if (ok)
+        return ids;
+    free(ids);
+    err_set(err, ERR_INVAL, "{\"tokens\":[ids]} is wanted");
+    return NULL;
+}
+
+static int logprobs_line(struct cli *c, const json_t *j, void *arg,
+                         struct err *err) {
+    uint32_t n;
+    uint32_t *ids = tokens_of(j, &n, err);
+    struct result res = {0};
+    if (!ids)
+        return -1;
+    struct op op = {.kind = OP_LOGPROBS, .model = ""};
+    op.logprobs =
+        (struct op_logprobs){{""}, n, ids, cli_opt(c, "--sampler") != NULL};
+    int rc = client_run(arg, c->arg[0], &op, NULL, NULL, &res, err);
+    if (rc == 0) {
+        json_t *lp = json_array();
+        for (uint32_t i = 0; i < res.logprobs_len[0]; i++) {
+            double v = (double)res.logprobs[0][i];
+            json_array_append_new(lp, i == 0 ? json_null() : json_num(v));
+        }
+        cli_print_json(json_pack("{s:o}", "logprobs", lp), true);
+    }
+    result_release(&res);
+    free(ids);
+    return rc;
+}
+
+int cli_logprobs(struct cli *c, struct err *err) {
+    struct client *cl = cli_client(c, true, err);
+    int rc = cl ? each_line(c, logprobs_line, cl, err) : -1;
+    client_close(cl);
+    return rc;
+}
+
+/* ---- tokenizer and renderer ---- */
+
+struct text_arg {
+    struct tok *tok;
+    struct render *render;
+    enum train_on on;
+};
+
+static json_t *ids_json(const struct tok_ids *ids) {
+    json_t *a = json_array();
+    for (size_t i = 0; i < ids->n; i++)
+        json_array_append_new(a, json_integer(ids->id[i]));
+    return a;
+}
+
+static int tokenize_line(struct cli *c, const json_t *j, void *arg,
+                         struct err *err) {
+    const struct text_arg *a = arg;
+    const json_t *text = json_object_get(j, "text");
+    struct tok_ids ids = {0};
+    (void)c;
+    if (!json_is_string(text))
+        return err_set(err, ERR_INVAL, "{\"text\":…} is wanted");
+    tok_encode(a->tok, json_string_value(text), json_string_length(text),
+               TOK_CONTROL, &ids);
+    cli_print_json(json_pack("{s:o}", "tokens", ids_json(&ids)), true);
+    free(ids.id);
+    return 0;
+}
+
+static int detokenize_line(struct cli *c, const json_t *j, void *arg,
+                           struct err *err) {
+    const struct text_arg *a = arg;
+    uint32_t n;
+    uint32_t *ids = tokens_of(j, &n, err);
+    (void)c;
+    if (!ids)
+        return -1;
+    char *text = tok_decode(a->tok, ids, n, false);
+    cli_print_json(json_pack("{s:s}", "text", text), true);
+    free(text);
+    free(ids);
+    return 0;
+}
+
+static int render_line(struct cli *c, const json_t *j, void *arg,
+                       struct err *err) {
+    const struct text_arg *a = arg;
+    struct example e;
+    if (render_example(a->render, json_object_get(j, "messages"), a->on,
+                       cli_opt(c, "--compat") != NULL, &e, err) < 0)
+        return -1;
+    json_t *w = json_array();
+    for (size_t i = 0; i < e.tokens.n; i++)
+        json_array_append_new(w, json_real((double)e.weights[i]));
+    char *text = tok_decode(a->tok, e.tokens.id, e.tokens.n, false);
+    cli_print_json(json_pack("{s:o, s:o, s:s}", "tokens", ids_json(&e.tokens),
+                             "weights", w, "text", text),
+                   true);
+    free(text);
+    example_release(&e);
+    return 0;
+}
+
+/* MODEL is a registered name, or a directory. */
+static char *text_dir(struct cli *c, struct err *err) {
+    char *conf = fs_path("%s/config.json", c->arg[0]);
+    bool is_dir = fs_exists(conf);
+    free(conf);
+    return is_dir ? fs_path("%s", c->arg[0]) : cli_model_dir(c, c->arg[0], err);
+}
+
+static int with_text(struct cli *c, line_fn *fn, const char *renderer,
+                     const char *on, struct err *err) {
+    struct text_arg a = {.on = TRAIN_ALL_ASSISTANT};
+    int w = on ? train_on_by_name(on) : TRAIN_ALL_ASSISTANT;
+    char *dir = text_dir(c, err);
+    int rc = dir ? 0 : -1;
+    if (rc == 0 && w < 0)
+        rc = err_set(err, ERR_USAGE, "--train-on %.40s is unknown", on);
+    a.on = (enum train_on)(w < 0 ? 0 : w);
+    if (rc == 0)
+        rc = (a.tok = tok_open(dir, err)) ? 0 : -1;
+    if (rc == 0 && renderer)
+        rc = (a.render = render_open(renderer, a.tok, dir, err)) ? 0 : -1;
+    if (rc == 0)
+        rc = each_line(c, fn, &a, err);
+    render_close(a.render);
+    tok_close(a.tok);
+    free(dir);
+    return rc;
+}
+
+int cli_tokenize(struct cli *c, struct err *err) {
+    return with_text(c, tokenize_line, NULL, NULL, err);
+}
+
+int cli_detokenize(struct cli *c, struct err *err) {
+    return with_text(c, detokenize_line, NULL, NULL, err);
+}
+
+int cli_render(struct cli *c, struct err *err) {
+    const char *r = cli_opt(c, "--renderer");
+    return with_text(c, render_line, r ? r : "auto", cli_opt(c, "--train-on"),
+                     err);
+}
