@@ -111,7 +111,7 @@ int render_stops(const struct render *r, const uint32_t **ids,
 #define ROW_LINE_MAX (16 << 20)
 
 /* A row as it is trained: tokens and the weight of each as a target. */
-struct rows {
+struct dataset {
     struct example *row;
     size_t n;
     size_t cut; /* rows that max_length cut */
@@ -120,9 +120,9 @@ struct rows {
  * it), or {"tokens":[…],"weights":[…]}. Errors name file and line. Rows are
  * cut at the right to max_length tokens, 0 = never. vocab: ids at or above it
  * are refused. */
-int rows_read(struct rows *rows, const char *path, const struct render *r,
+int dataset_read(struct dataset *rows, const char *path, const struct render *r,
               enum train_on on, size_t max_length, int64_t vocab,
               struct err *err);
-void rows_release(struct rows *rows);
+void dataset_release(struct dataset *rows);
 
 #endif

@@ -131,7 +131,7 @@ static int run_number(struct cli *c, const char *word, int64_t *run,
 
 static int run_act(struct cli *c, const char *act, const char *said,
                    struct err *err) {
-    int64_t run;
+    int64_t run = 0;
     if (run_number(c, c->arg[0], &run, err) < 0)
         return -1;
     char *path = fs_path("/fettle/v1/runs/%lld/%s", (long long)run, act);

@@ -25,9 +25,9 @@ struct sft {
     struct sft_conf c;
     struct tok *tok;
     struct render *render;
-    struct rows rows; /* training rows; the held-out ones lie behind them */
+    struct dataset rows; /* training rows; the held-out ones lie behind them */
     size_t n_train;
-    struct rows evals;          /* of eval_data */
+    struct dataset evals;          /* of eval_data */
     const struct example *eval; /* (n_eval) */
     size_t n_eval;
     int64_t per_epoch, total; /* steps */

@@ -79,7 +79,7 @@ static int conf_numbers(struct sft_conf *c, const json_t *j, struct err *err) {
 }
 
 /* Rows of fewer than two tokens predict nothing and are left out. */
-static void rows_drop_short(struct rows *r) {
+static void rows_drop_short(struct dataset *r) {
     size_t n = 0;
     for (size_t i = 0; i < r->n; i++) {
         if (r->row[i].tokens.n >= 2)
@@ -140,10 +140,10 @@ static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
         return -1;
     size_t most =
         (size_t)(s->c.max_length < context + 1 ? s->c.max_length : context + 1);
-    if (rows_read(&s->rows, s->c.data, s->render, s->c.train_on, most, vocab,
+    if (dataset_read(&s->rows, s->c.data, s->render, s->c.train_on, most, vocab,
                   err) < 0)
         return -1;
-    if (*s->c.eval_data && rows_read(&s->evals, s->c.eval_data, s->render,
+    if (*s->c.eval_data && dataset_read(&s->evals, s->c.eval_data, s->render,
                                      s->c.train_on, most, vocab, err) < 0)
         return -1;
     rows_drop_short(&s->rows);
@@ -187,8 +187,8 @@ int sft_open(struct sft *s, const json_t *config, const char *model_dir,
 }
 
 void sft_close(struct sft *s) {
-    rows_release(&s->rows);
-    rows_release(&s->evals);
+    dataset_release(&s->rows);
+    dataset_release(&s->evals);
     render_close(s->render);
     tok_close(s->tok);
     free(s->perm);

@@ -244,10 +244,10 @@ START_TEST(rows_that_are_wrong_are_named_by_line) {
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct err err = {0};
-        struct rows rows;
+        struct dataset rows;
         write_rows(bad[i].text);
         ck_assert_int_eq(
-            rows_read(&rows, row_path, NULL, TRAIN_ALL_ASSISTANT, 0, 50, &err),
+            dataset_read(&rows, row_path, NULL, TRAIN_ALL_ASSISTANT, 0, 50, &err),
             -1);
         ck_assert_msg(strstr(err.msg, bad[i].part) != NULL, "%s", err.msg);
     }
@@ -257,17 +257,17 @@ END_TEST
 
 START_TEST(rows_are_cut_at_the_right_and_counted) {
     struct err err = {0};
-    struct rows rows;
+    struct dataset rows;
     write_rows("\xef\xbb\xbf{\"tokens\":[1,2,3,4]}\r\n"
                "{\"tokens\":[5,6],\"weights\":[0,0.5],\"more\":true}\n");
     ck_assert_msg(
-        rows_read(&rows, row_path, NULL, TRAIN_ALL_ASSISTANT, 3, 50, &err) == 0,
+        dataset_read(&rows, row_path, NULL, TRAIN_ALL_ASSISTANT, 3, 50, &err) == 0,
         "%s", err.msg);
     ck_assert_uint_eq(rows.n, 2);
     ck_assert_uint_eq(rows.cut, 1);
     ck_assert_uint_eq(rows.row[0].tokens.n, 3);
     ck_assert(rows.row[0].weights[2] == 1 && rows.row[1].weights[1] == 0.5f);
-    rows_release(&rows);
+    dataset_release(&rows);
     unlink(row_path);
 }
 END_TEST

@@ -1,10 +1,10 @@
 /*
- * model: two threads beside the UI's.
+ * feed: two threads beside the UI's.
  * Invariants: 1. a published snapshot is never written again; 2. the lock is
  * held for pointer swaps only, never over a read or a call; 3. the reader has
  * its own store handle, the actor its own client.
  */
-#include "views/model.h"
+#include "views/feed.h"
 
 #include "core/client.h"
 #include "core/fs.h"
@@ -18,8 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MODEL_POLL_MS 250
-#define MODEL_LOG_BYTES (32 << 10)
+#define FEED_POLL_MS 250
+#define FEED_LOG_BYTES (32 << 10)
 
 struct act_node {
     struct act act;
@@ -30,9 +30,9 @@ struct result_node {
     struct result_node *next;
 };
 
-struct model {
+struct feed {
     char *home;
-    model_wake_fn *wake;
+    feed_wake_fn *wake;
     void *wake_arg;
     pthread_t reader, actor;
     pthread_mutex_t lock;
@@ -148,12 +148,12 @@ static void snap_log(const char *home, struct snap *s) {
         return;
     fseek(f, 0, SEEK_END);
     long size = ftell(f),
-         from = size > MODEL_LOG_BYTES ? size - MODEL_LOG_BYTES : 0;
-    char *mem = malloc(MODEL_LOG_BYTES + 1);
+         from = size > FEED_LOG_BYTES ? size - FEED_LOG_BYTES : 0;
+    char *mem = malloc(FEED_LOG_BYTES + 1);
     s->log = calloc(SNAP_LOG, sizeof *s->log);
     CHECK(mem && s->log, "out of memory for a log");
     fseek(f, from, SEEK_SET);
-    size_t n = fread(mem, 1, MODEL_LOG_BYTES, f);
+    size_t n = fread(mem, 1, FEED_LOG_BYTES, f);
     fclose(f);
     mem[n] = 0;
     s->log_mem = mem;
@@ -215,7 +215,7 @@ static struct snap *snap_read(struct store *st, const char *home,
 
 /* ---- the reading thread ---- */
 
-static void model_publish(struct model *m, struct snap *s) {
+static void feed_publish(struct feed *m, struct snap *s) {
     pthread_mutex_lock(&m->lock);
     struct snap *old = m->next;
     m->next = s;
@@ -225,10 +225,10 @@ static void model_publish(struct model *m, struct snap *s) {
 }
 
 /* Waits for a new want, the poll's time or the end; false = the end. */
-static bool model_wait(struct model *m, struct want *w, bool *changed) {
+static bool feed_wait(struct feed *m, struct want *w, bool *changed) {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += MODEL_POLL_MS * 1000000L;
+    until.tv_nsec += FEED_POLL_MS * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&m->lock);
@@ -243,7 +243,7 @@ static bool model_wait(struct model *m, struct want *w, bool *changed) {
     return go;
 }
 
-static bool model_daemon_answers(struct model *m) {
+static bool feed_daemon_answers(struct feed *m) {
     char *path = fs_path("%s/run/d.lock", m->home);
     struct err err = {0};
     int fd = fs_exists(path) ? fs_lock(path, &err) : -1;
@@ -253,14 +253,14 @@ static bool model_daemon_answers(struct model *m) {
     return fd < 0 && err.code == ERR_BUSY;
 }
 
-static void *model_reader(void *arg) {
-    struct model *m = arg;
+static void *feed_reader(void *arg) {
+    struct feed *m = arg;
     struct store *st = NULL;
     struct want w;
     bool changed, daemon = false;
     char said[256] = "";
     int64_t gen = -1;
-    while (model_wait(m, &w, &changed)) {
+    while (feed_wait(m, &w, &changed)) {
         if (!st) {
             int rc = store_open(&st, &(struct store_opts){.dir = m->home,
                                                           .mode = STORE_READ,
@@ -274,7 +274,7 @@ static void *model_reader(void *arg) {
                 bool again = changed || strcmp(said, s->error) != 0;
                 snprintf(said, sizeof said, "%s", s->error);
                 if (again)
-                    model_publish(m, s);
+                    feed_publish(m, s);
                 else
                     snap_free(s);
                 continue;
@@ -282,7 +282,7 @@ static void *model_reader(void *arg) {
             changed = true;
         }
         int64_t now = gen;
-        bool alive = model_daemon_answers(m);
+        bool alive = feed_daemon_answers(m);
         if (store_generation(st, &now) != STORE_OK) {
             store_close(st);
             st = NULL;
@@ -294,7 +294,7 @@ static void *model_reader(void *arg) {
         daemon = alive;
         struct snap *s = snap_read(st, m->home, &w);
         s->daemon = alive;
-        model_publish(m, s);
+        feed_publish(m, s);
     }
     store_close(st);
     return NULL;
@@ -302,8 +302,8 @@ static void *model_reader(void *arg) {
 
 /* ---- the acting thread ---- */
 
-static void model_post(struct model *m, enum act_kind kind, bool partial,
-                       bool ok, const char *text) {
+static void feed_post(struct feed *m, enum act_kind kind, bool partial, bool ok,
+                      const char *text) {
     struct result_node *n = calloc(1, sizeof *n);
     CHECK(n, "out of memory for a result");
     n->result = (struct act_result){.kind = kind,
@@ -318,14 +318,14 @@ static void model_post(struct model *m, enum act_kind kind, bool partial,
 }
 
 static bool act_partial(void *arg, uint32_t index, const char *text) {
-    struct model *m = arg;
+    struct feed *m = arg;
     (void)index;
     if (*text)
-        model_post(m, ACT_CHAT, true, true, text);
+        feed_post(m, ACT_CHAT, true, true, text);
     return !atomic_load(&m->chat_stop);
 }
 
-static int act_chat(struct model *m, struct client *c, const struct act *a,
+static int act_chat(struct feed *m, struct client *c, const struct act *a,
                     struct err *err) {
     struct op op = {
         .kind = OP_SAMPLE,
@@ -381,7 +381,7 @@ static int act_call(struct client *c, const struct act *a, struct err *err) {
     return got ? 0 : -1;
 }
 
-static void act_run(struct model *m, struct act *a) {
+static void act_run(struct feed *m, struct act *a) {
     struct err err = {0};
     struct client *c = client_open(
         &(struct client_opts){.home = m->home, .retry_ms = 15000}, &err);
@@ -403,11 +403,11 @@ static void act_run(struct model *m, struct act *a) {
     else
         snprintf(done, sizeof done, "%.200s%.200s %s", a->target, a->name,
                  act_rows[a->kind].done);
-    model_post(m, a->kind, false, rc == 0, done);
+    feed_post(m, a->kind, false, rc == 0, done);
 }
 
-static void *model_actor(void *arg) {
-    struct model *m = arg;
+static void *feed_actor(void *arg) {
+    struct feed *m = arg;
     for (;;) {
         pthread_mutex_lock(&m->lock);
         while (!m->stop && !m->acts)
@@ -426,9 +426,9 @@ static void *model_actor(void *arg) {
 
 /* ---- the UI thread's side ---- */
 
-struct model *model_open(const char *home, model_wake_fn *wake, void *arg,
-                         struct err *err) {
-    struct model *m = calloc(1, sizeof *m);
+struct feed *feed_open(const char *home, feed_wake_fn *wake, void *arg,
+                       struct err *err) {
+    struct feed *m = calloc(1, sizeof *m);
     CHECK(m, "out of memory for the screen's model");
     m->home = fs_path("%s", home);
     m->wake = wake;
@@ -444,8 +444,8 @@ struct model *model_open(const char *home, model_wake_fn *wake, void *arg,
     pthread_cond_init(&m->read_cond, &ca);
     pthread_cond_init(&m->act_cond, &ca);
     pthread_condattr_destroy(&ca);
-    if (pthread_create(&m->reader, NULL, model_reader, m) != 0 ||
-        pthread_create(&m->actor, NULL, model_actor, m) != 0) {
+    if (pthread_create(&m->reader, NULL, feed_reader, m) != 0 ||
+        pthread_create(&m->actor, NULL, feed_actor, m) != 0) {
         /* Without threads nothing else works either; the process ends. */
         err_set(err, ERR_NOMEM, "open the screen: no thread could be made");
         return NULL;
@@ -453,7 +453,7 @@ struct model *model_open(const char *home, model_wake_fn *wake, void *arg,
     return m;
 }
 
-void model_close(struct model *m) {
+void feed_close(struct feed *m) {
     if (!m)
         return;
     pthread_mutex_lock(&m->lock);
@@ -465,7 +465,7 @@ void model_close(struct model *m) {
     pthread_join(m->reader, NULL);
     pthread_join(m->actor, NULL);
     struct act_result r;
-    while (model_result(m, &r))
+    while (feed_result(m, &r))
         free(r.text);
     for (struct act_node *n = m->acts, *next; n; n = next) {
         next = n->next;
@@ -481,7 +481,7 @@ void model_close(struct model *m) {
     free(m);
 }
 
-void model_want(struct model *m, const struct want *w) {
+void feed_want(struct feed *m, const struct want *w) {
     pthread_mutex_lock(&m->lock);
     if (memcmp(&m->want, w, sizeof *w) != 0) {
         m->want = *w;
@@ -491,7 +491,7 @@ void model_want(struct model *m, const struct want *w) {
     pthread_mutex_unlock(&m->lock);
 }
 
-const struct snap *model_snap(struct model *m, bool *fresh) {
+const struct snap *feed_snap(struct feed *m, bool *fresh) {
     pthread_mutex_lock(&m->lock);
     struct snap *old = NULL;
     if (m->next) {
@@ -506,7 +506,7 @@ const struct snap *model_snap(struct model *m, bool *fresh) {
     return m->shown;
 }
 
-void model_act(struct model *m, struct act *a) {
+void feed_act(struct feed *m, struct act *a) {
     struct act_node *n = calloc(1, sizeof *n);
     CHECK(n, "out of memory for an action");
     n->act = *a;
@@ -518,7 +518,7 @@ void model_act(struct model *m, struct act *a) {
     pthread_mutex_unlock(&m->lock);
 }
 
-bool model_result(struct model *m, struct act_result *r) {
+bool feed_result(struct feed *m, struct act_result *r) {
     pthread_mutex_lock(&m->lock);
     struct result_node *n = m->results;
     if (n && !(m->results = n->next))
@@ -531,4 +531,4 @@ bool model_result(struct model *m, struct act_result *r) {
     return true;
 }
 
-void model_chat_stop(struct model *m) { atomic_store(&m->chat_stop, true); }
+void feed_chat_stop(struct feed *m) { atomic_store(&m->chat_stop, true); }

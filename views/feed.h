@@ -1,21 +1,21 @@
 /*
- * model - what the screen shows: immutable snapshots of the store, made by a
+ * feed - what the screen shows: immutable snapshots of the store, made by a
  * reading thread, and actions carried out by an acting thread. The UI thread
  * only swaps pointers; nothing in a draw path waits.
  *
- *     struct model *m = model_open(home, wake, arg, &err);
- *     model_want(m, &(struct want){.run = 3, .dots = 160, ...});
- *     const struct snap *s = model_snap(m);    // until the next model_snap()
- *     model_act(m, &(struct act){.kind = ACT_PAUSE, .run = 3});
+ *     struct feed *m = feed_open(home, wake, arg, &err);
+ *     feed_want(m, &(struct want){.run = 3, .dots = 160, ...});
+ *     const struct snap *s = feed_snap(m);    // until the next feed_snap()
+ *     feed_act(m, &(struct act){.kind = ACT_PAUSE, .run = 3});
  *     ... wake() is called from another thread when either has news:
  *     struct act_result r;
- *     while (model_result(m, &r)) ...
+ *     while (feed_result(m, &r)) ...
  *
- * All functions belong to the UI thread, which also owns the struct model.
+ * All functions belong to the UI thread, which also owns the struct feed.
  * wake() runs on the other threads and must only wake the UI's loop.
  */
-#ifndef FETTLE_VIEWS_MODEL_H
-#define FETTLE_VIEWS_MODEL_H
+#ifndef FETTLE_VIEWS_FEED_H
+#define FETTLE_VIEWS_FEED_H
 
 #include "core/err.h"
 #include "store/series.h"
@@ -89,7 +89,7 @@ struct act {
     enum act_kind kind;
     int64_t run;
     char target[STORE_NAME_MAX], name[STORE_NAME_MAX];
-    char *text; /* owned by the act; model_act() takes it */
+    char *text; /* owned by the act; feed_act() takes it */
     double temperature;
 };
 
@@ -100,22 +100,22 @@ struct act_result {
     char *text; /* the piece, the done message or the error; free() it */
 };
 
-struct model;
+struct feed;
 
-typedef void model_wake_fn(void *arg);
-struct model *model_open(const char *home, model_wake_fn *wake, void *arg,
-                         struct err *err);
-void model_close(struct model *m);
+typedef void feed_wake_fn(void *arg);
+struct feed *feed_open(const char *home, feed_wake_fn *wake, void *arg,
+                       struct err *err);
+void feed_close(struct feed *m);
 
-void model_want(struct model *m, const struct want *w);
+void feed_want(struct feed *m, const struct want *w);
 /* The newest snapshot, never NULL; valid until the next call. `fresh` (may be
  * NULL) says whether it is another one than last time. */
-const struct snap *model_snap(struct model *m, bool *fresh);
+const struct snap *feed_snap(struct feed *m, bool *fresh);
 
-/* Queues an action; its result comes through model_result(). */
-void model_act(struct model *m, struct act *a);
-bool model_result(struct model *m, struct act_result *r);
+/* Queues an action; its result comes through feed_result(). */
+void feed_act(struct feed *m, struct act *a);
+bool feed_result(struct feed *m, struct act_result *r);
 /* Asks a running chat to stop. */
-void model_chat_stop(struct model *m);
+void feed_chat_stop(struct feed *m);
 
 #endif

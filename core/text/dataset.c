@@ -1,4 +1,4 @@
-/* rows: training rows out of JSONL, named by line when they are wrong. */
+/* dataset: training rows out of JSONL, named by line when they are wrong. */
 #include "core/text/int.h"
 
 #include "core/json.h"
@@ -55,14 +55,14 @@ static int row_parse(const json_t *j, const struct render *r, enum train_on on,
     return render_example(r, messages, on, false, e, err);
 }
 
-static void row_cut(struct rows *rows, struct example *e, size_t max_length) {
+static void row_cut(struct dataset *rows, struct example *e, size_t max_length) {
     if (max_length == 0 || e->tokens.n <= max_length)
         return;
     e->tokens.n = max_length;
     rows->cut++;
 }
 
-static int row_add(struct rows *rows, size_t *cap, const char *line, size_t len,
+static int row_add(struct dataset *rows, size_t *cap, const char *line, size_t len,
                    const struct render *r, enum train_on on, size_t max_length,
                    int64_t vocab, struct err *err) {
     struct example e = {0};
@@ -90,7 +90,7 @@ static bool is_blank(const char *s, size_t n) {
     return true;
 }
 
-int rows_read(struct rows *rows, const char *path, const struct render *r,
+int dataset_read(struct dataset *rows, const char *path, const struct render *r,
               enum train_on on, size_t max_length, int64_t vocab,
               struct err *err) {
     memset(rows, 0, sizeof *rows);
@@ -124,11 +124,11 @@ int rows_read(struct rows *rows, const char *path, const struct render *r,
     free(line);
     fclose(f);
     if (rc < 0)
-        rows_release(rows);
+        dataset_release(rows);
     return rc;
 }
 
-void rows_release(struct rows *rows) {
+void dataset_release(struct dataset *rows) {
     for (size_t i = 0; i < rows->n; i++)
         example_release(&rows->row[i]);
     free(rows->row);
