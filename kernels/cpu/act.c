@@ -21,27 +21,25 @@ INLINE vf act_of(enum kern_act act, vf x, vf *d) {
     return v_mul(v_mul(half, x), v_add(one, t));
 }
 
-INLINE void act_put(float *p, vf x, int n) {
-    if (n < VL)
-        v_storen(p, x, n);
-    else
-        v_store(p, x);
-}
-
 static void glu_rows(void *arg, int64_t t, int64_t end) {
     const struct kern_glu *a = arg;
     vf d;
     for (; t < end; t++)
         for (int64_t f = 0; f < a->F; f += VL) {
-            int n = a->F - f < VL ? (int)(a->F - f) : VL;
-            vf g = v_loadn_any(a->gate, KERN_F32, t * a->ldg + f, n);
-            vf u = v_loadn_any(a->up, KERN_F32, t * a->ldg + f, n);
-            act_put(a->y + t * a->F + f, v_mul(act_of(a->act, g, &d), u), n);
+            int64_t n = a->F - f;
+            vf g = v_get(a->gate + t * a->ldg + f, n);
+            vf u = v_get(a->up + t * a->ldg + f, n);
+            v_put(a->y + t * a->F + f, v_mul(act_of(a->act, g, &d), u), n);
         }
 }
 
+static bool glu_is_shaped(const struct kern_glu *a) {
+    return a->T >= 0 && a->F > 0 && a->ldg >= a->F &&
+           (unsigned)a->act <= KERN_GELU_TANH;
+}
+
 int ISA(glu)(struct kern *k, const struct kern_glu *a) {
-    if (a->F <= 0)
+    if (!glu_is_shaped(a))
         return KERN_EINVAL;
     ISA(ranges)(k, a->T, 1 + 8192 / a->F, glu_rows, (void *)a);
     return KERN_OK;
@@ -52,19 +50,17 @@ static void glu_bwd_rows(void *arg, int64_t t, int64_t end) {
     vf d;
     for (; t < end; t++)
         for (int64_t f = 0; f < a->F; f += VL) {
-            int n = a->F - f < VL ? (int)(a->F - f) : VL;
-            int64_t at = t * a->ldg + f;
-            vf g = v_loadn_any(a->gate, KERN_F32, at, n);
-            vf u = v_loadn_any(a->up, KERN_F32, at, n);
-            vf dy = v_loadn_any(a->dy, KERN_F32, t * a->F + f, n);
+            int64_t n = a->F - f, at = t * a->ldg + f;
+            vf g = v_get(a->gate + at, n), u = v_get(a->up + at, n);
+            vf dy = v_get(a->dy + t * a->F + f, n);
             vf y = act_of(a->act, g, &d);
-            act_put(a->dgate + at, v_mul(v_mul(dy, u), d), n);
-            act_put(a->dup + at, v_mul(dy, y), n);
+            v_put(a->dgate + at, v_mul(v_mul(dy, u), d), n);
+            v_put(a->dup + at, v_mul(dy, y), n);
         }
 }
 
 int ISA(glu_bwd)(struct kern *k, const struct kern_glu *a) {
-    if (a->F <= 0)
+    if (!glu_is_shaped(a))
         return KERN_EINVAL;
     ISA(ranges)(k, a->T, 1 + 8192 / a->F, glu_bwd_rows, (void *)a);
     return KERN_OK;

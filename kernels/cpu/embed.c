@@ -9,17 +9,22 @@ static void embed_rows(void *arg, int64_t t, int64_t end) {
             int n = a->C - c < VL ? (int)(a->C - c) : VL;
             int64_t at = (int64_t)a->tokens[t] * a->C + c;
             vf x = v_mul(v_loadn_any(a->table, a->tt, at, n), s);
-            if (n < VL)
-                v_storen(a->y + t * a->C + c, x, n);
-            else
-                v_store(a->y + t * a->C + c, x);
+            v_put(a->y + t * a->C + c, x, n);
         }
 }
 
-int ISA(embed)(struct kern *k, const struct kern_embed *a) {
+static bool embed_is_shaped(const struct kern_embed *a) {
+    if (a->T < 0 || a->C <= 0 || (unsigned)a->tt >= KERN_DTYPES)
+        return false;
     for (int32_t t = 0; t < a->T; t++)
         if (a->tokens[t] < 0 || a->tokens[t] >= a->V)
-            return KERN_EINVAL;
+            return false;
+    return true;
+}
+
+int ISA(embed)(struct kern *k, const struct kern_embed *a) {
+    if (!embed_is_shaped(a))
+        return KERN_EINVAL;
     ISA(ranges)(k, a->T, 16, embed_rows, (void *)a);
     return KERN_OK;
 }
@@ -31,22 +36,17 @@ static void embed_columns(void *arg, int64_t c0, int64_t end) {
         if (a->tokens[t] == a->skip)
             continue;
         for (int64_t c = c0; c < end; c += VL) {
-            int n = end - c < VL ? (int)(end - c) : VL;
+            int64_t n = end - c;
             float *d = a->dtable + (int64_t)a->tokens[t] * a->C + c;
-            vf x = v_fma(v_loadn_any(a->dy, KERN_F32, (int64_t)t * a->C + c, n),
-                         s, v_loadn_any(d, KERN_F32, 0, n));
-            if (n < VL)
-                v_storen(d, x, n);
-            else
-                v_store(d, x);
+            vf dy = v_get(a->dy + (int64_t)t * a->C + c, n);
+            v_put(d, v_fma(dy, s, v_get(d, n)), n);
         }
     }
 }
 
 int ISA(embed_bwd)(struct kern *k, const struct kern_embed *a) {
-    for (int32_t t = 0; t < a->T; t++)
-        if (a->tokens[t] < 0 || a->tokens[t] >= a->V)
-            return KERN_EINVAL;
+    if (!embed_is_shaped(a))
+        return KERN_EINVAL;
     ISA(ranges)(k, a->C, 64, embed_columns, (void *)a);
     return KERN_OK;
 }

@@ -18,21 +18,19 @@ static void norm_rows(void *arg, int64_t t, int64_t end) {
             a->rstd[t] = r;
         vf rv = v_set(r);
         for (int c = 0; c < a->C; c += VL) {
-            int n = a->C - c < VL ? a->C - c : VL;
-            vf w =
-                v_add(n < VL ? v_loadn(a->w + c, n) : v_load(a->w + c), plus);
-            vf xv = n < VL ? v_loadn(x + c, n) : v_load(x + c);
-            vf o = v_mul(v_mul(xv, rv), w);
-            if (n < VL)
-                v_storen(y + c, o, n);
-            else
-                v_store(y + c, o);
+            int n = a->C - c;
+            vf w = v_add(v_get(a->w + c, n), plus);
+            v_put(y + c, v_mul(v_mul(v_get(x + c, n), rv), w), n);
         }
     }
 }
 
+static bool norm_is_shaped(const struct kern_norm *a) {
+    return a->rows >= 0 && a->C > 0 && a->ldx >= a->C && a->ldy >= a->C;
+}
+
 int ISA(rmsnorm)(struct kern *k, const struct kern_norm *a) {
-    if (a->C <= 0 || a->rows < 0)
+    if (!norm_is_shaped(a))
         return KERN_EINVAL;
     ISA(ranges)(k, a->rows, 16 + 4096 / a->C, norm_rows, (void *)a);
     return KERN_OK;
@@ -54,17 +52,14 @@ static void norm_bwd_rows(void *arg, int64_t t, int64_t end) {
                         v_fma(NORM_GN, v_mul(v_loadn(x + i, left), r), s_));
         vf m = v_set(s / (float)C);
         for (int64_t i = 0; i < C; i += VL) {
-            int left = C - i < VL ? (int)(C - i) : VL;
-            vf xh = v_mul(v_loadn_any(x, KERN_F32, i, left), r);
-            vf g = v_mul(v_loadn_any(dy, KERN_F32, i, left),
-                         v_add(v_loadn_any(a->w, KERN_F32, i, left), plus));
+            int64_t left = C - i;
+            vf xh = v_mul(v_get(x + i, left), r);
+            vf g =
+                v_mul(v_get(dy + i, left), v_add(v_get(a->w + i, left), plus));
             vf d = v_mul(r, v_sub(g, v_mul(xh, m)));
             if (a->acc)
-                d = v_add(v_loadn_any(dx, KERN_F32, i, left), d);
-            if (left < VL)
-                v_storen(dx + i, d, left);
-            else
-                v_store(dx + i, d);
+                d = v_add(v_get(dx + i, left), d);
+            v_put(dx + i, d, left);
         }
 #undef NORM_G
 #undef NORM_GN
@@ -77,20 +72,16 @@ static void norm_dw_columns(void *arg, int64_t c, int64_t end) {
         const float *x = a->x + t * a->ldx, *dy = a->dy + t * a->ldy;
         vf r = v_set(a->rstd[t]);
         for (int64_t i = c; i < end; i += VL) {
-            int n = end - i < VL ? (int)(end - i) : VL;
-            vf d = v_fma(v_loadn_any(dy, KERN_F32, i, n),
-                         v_mul(v_loadn_any(x, KERN_F32, i, n), r),
-                         v_loadn_any(a->dw, KERN_F32, i, n));
-            if (n < VL)
-                v_storen(a->dw + i, d, n);
-            else
-                v_store(a->dw + i, d);
+            int64_t n = end - i;
+            vf xh = v_mul(v_get(x + i, n), r);
+            v_put(a->dw + i, v_fma(v_get(dy + i, n), xh, v_get(a->dw + i, n)),
+                  n);
         }
     }
 }
 
 int ISA(rmsnorm_bwd)(struct kern *k, const struct kern_norm *a) {
-    if (a->C <= 0 || a->rows < 0)
+    if (!norm_is_shaped(a))
         return KERN_EINVAL;
     if (a->dw) /* first: dx may be dy's memory */
         ISA(ranges)(k, a->C, 64, norm_dw_columns, (void *)a);

@@ -23,7 +23,8 @@ static void rope_rows(void *arg, int64_t t, int64_t end) {
 }
 
 int ISA(rope)(struct kern *k, const struct kern_rope *a) {
-    if (a->rot < 0 || a->rot > a->D || a->rot % 2)
+    if (a->T < 0 || a->heads < 0 || a->rot < 0 || a->rot > a->D || a->rot % 2 ||
+        a->ldx < (int64_t)a->heads * a->D)
         return KERN_EINVAL;
     ISA(ranges)(k, a->T, 16, rope_rows, (void *)a);
     return KERN_OK;

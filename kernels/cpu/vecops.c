@@ -42,6 +42,8 @@ static void add_range(void *arg, int64_t i, int64_t end) {
 }
 
 int ISA(add)(struct kern *k, float *y, const float *x, int64_t n) {
+    if (n < 0)
+        return KERN_EINVAL;
     struct vec_run r = {.y = y, .x = x};
     ISA(ranges)(k, n, VEC_GRAIN, add_range, &r);
     return KERN_OK;
@@ -57,6 +59,8 @@ static void scale_range(void *arg, int64_t i, int64_t end) {
 }
 
 int ISA(scale)(struct kern *k, float *x, float s, int64_t n) {
+    if (n < 0)
+        return KERN_EINVAL;
     struct vec_run r = {.y = x, .s = s};
     ISA(ranges)(k, n, VEC_GRAIN, scale_range, &r);
     return KERN_OK;
@@ -66,16 +70,14 @@ static void widen_range(void *arg, int64_t i, int64_t end) {
     const struct vec_run *r = arg;
     for (; i < end; i += VL) {
         int n = end - i < VL ? (int)(end - i) : VL;
-        vf x = v_loadn_any(r->any, r->t, i, n);
-        if (n == VL)
-            v_store(r->y + i, x);
-        else
-            v_storen(r->y + i, x, n);
+        v_put(r->y + i, v_loadn_any(r->any, r->t, i, n), n);
     }
 }
 
 int ISA(widen)(struct kern *k, float *y, const void *x, enum kern_dtype t,
                int64_t n) {
+    if (n < 0 || (unsigned)t >= KERN_DTYPES)
+        return KERN_EINVAL;
     struct vec_run r = {.y = y, .any = x, .t = t};
     ISA(ranges)(k, n, VEC_GRAIN, widen_range, &r);
     return KERN_OK;
@@ -97,6 +99,8 @@ static void bias_rows(void *arg, int64_t t, int64_t end) {
 
 int ISA(bias)(struct kern *k, float *y, int64_t ldy, const float *b, int32_t T,
               int32_t C) {
+    if (T < 0 || C < 0 || ldy < C)
+        return KERN_EINVAL;
     struct bias_run r = {y, b, ldy, T, C};
     ISA(ranges)(k, T, 64, bias_rows, &r);
     return KERN_OK;
@@ -112,6 +116,8 @@ static void bias_columns(void *arg, int64_t c, int64_t end) {
 
 int ISA(bias_bwd)(struct kern *k, float *db, const float *dy, int64_t ldy,
                   int32_t T, int32_t C) {
+    if (T < 0 || C < 0 || ldy < C)
+        return KERN_EINVAL;
     struct bias_run r = {db, dy, ldy, T, C};
     ISA(ranges)(k, C, 64, bias_columns, &r);
     return KERN_OK;
@@ -139,6 +145,8 @@ static void sumsq_chunk(void *arg, int64_t first, int64_t end) {
 }
 
 int ISA(sumsq)(struct kern *k, double *out, const float *x, int64_t n) {
+    if (n < 0)
+        return KERN_EINVAL;
     struct cpu *c = cpu_of(k);
     int64_t chunks = (n + SUMSQ_CHUNK - 1) / SUMSQ_CHUNK;
     int rc = cpu_reserve(c, (size_t)(chunks + 1) * sizeof(double));
