@@ -34,7 +34,7 @@ static void xent_rows(void *arg, int64_t r, int64_t end) {
 }
 
 static int xent_check(const struct kern_xent *a) {
-    if (a->V <= 0 || a->k < 0)
+    if (a->rows < 0 || a->V <= 0 || a->k < 0 || a->ld < a->V)
         return KERN_EINVAL;
     for (int64_t i = 0; i < (int64_t)a->rows * a->k; i++)
         if (a->targets[i] < 0 || a->targets[i] >= a->V)
@@ -55,17 +55,19 @@ static void xent_bwd_rows(void *arg, int64_t r, int64_t end) {
         float *x = a->logits + r * a->ld;
         const float *g = a->g + r * a->k;
         float sum = 0.0f;
-        for (int i = 0; i < a->k; i++)
+        bool is_used = false;
+        for (int i = 0; i < a->k; i++) {
             sum = sum + g[i];
+            is_used |= g[i] != 0.0f;
+        }
+        if (!is_used) { /* whatever its logits are */
+            memset(x, 0, (size_t)a->V * sizeof *x);
+            continue;
+        }
         vf neg = v_set(-sum), lse = v_set(a->lse[r]);
         for (int64_t j = 0; j < a->V; j += VL) {
-            int n = a->V - j < VL ? (int)(a->V - j) : VL;
-            vf p = v_exp(v_sub(v_loadn_any(x, KERN_F32, j, n), lse));
-            p = v_mul(neg, p);
-            if (n < VL)
-                v_storen(x + j, p, n);
-            else
-                v_store(x + j, p);
+            vf p = v_exp(v_sub(v_get(x + j, a->V - j), lse));
+            v_put(x + j, v_mul(neg, p), a->V - j);
         }
         for (int i = 0; i < a->k; i++)
             x[a->targets[r * a->k + i]] += g[i];
@@ -123,6 +125,8 @@ static void loss_range(void *arg, int64_t i, int64_t end) {
 }
 
 int ISA(loss)(struct kern *k, const struct kern_loss *a) {
+    if (a->n < 0 || (unsigned)a->kind > KERN_LOSS_DRO)
+        return KERN_EINVAL;
     ISA(ranges)(k, a->n, 4096, loss_range, (void *)a);
     return KERN_OK;
 }
