@@ -2,10 +2,10 @@
  * has, or the one asked for (opts->isa, else $FETTLE_ISA). */
 #include "kernels/cpu/cpu.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct cpu_isa {
     const char *name;
@@ -33,20 +33,27 @@ static bool cpu_has(const char *isa) {
     return true;
 }
 
-static const struct cpu_isa *cpu_pick(const char *want) {
+/* KERN_EINVAL for a name that there is not, KERN_ENODEV for a set that this
+ * processor lacks. */
+static int cpu_pick(const char *want, const struct cpu_isa **out) {
+    int rc = KERN_EINVAL;
     for (size_t i = 0; i < sizeof cpu_isas / sizeof *cpu_isas; i++) {
         const struct cpu_isa *isa = &cpu_isas[i];
         if (want && *want && strcmp(want, isa->name) != 0)
             continue;
+        rc = KERN_ENODEV;
+        *out = isa;
         if (cpu_has(isa->name))
-            return isa;
+            return KERN_OK;
     }
-    return NULL;
+    return rc;
 }
 
+/* Cores that this process may use. */
 static int cpu_cores(void) {
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > CPU_THREADS_MAX ? CPU_THREADS_MAX : (int)n;
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    return n < 1 ? 1 : n > CPU_THREADS_MAX ? CPU_THREADS_MAX : n;
 }
 
 /* The table of an instruction set with the memory functions filled in. The
@@ -59,13 +66,14 @@ struct cpu_dev {
 int kern_open(struct kern **k, const struct kern_opts *o) {
     *k = NULL;
     const char *device = o->device ? o->device : "cpu";
-    if (strcmp(device, "cpu") != 0 || o->threads < 0 ||
-        o->threads > CPU_THREADS_MAX)
+    if (strcmp(device, "cpu") != 0)
         return KERN_ENODEV;
-    const struct cpu_isa *isa =
-        cpu_pick(o->isa ? o->isa : getenv("FETTLE_ISA"));
-    if (!isa)
-        return KERN_ENODEV;
+    if (o->threads < 0 || o->threads > CPU_THREADS_MAX)
+        return KERN_EINVAL;
+    const struct cpu_isa *isa;
+    int rc = cpu_pick(o->isa ? o->isa : getenv("FETTLE_ISA"), &isa);
+    if (rc != KERN_OK)
+        return rc;
     struct cpu_dev *d = calloc(1, sizeof *d);
     if (!d)
         return KERN_ENOMEM;

@@ -3,10 +3,20 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+/* Large blocks lie on huge pages where the kernel grants them. */
+#define HUGE_BYTES ((size_t)2 << 20)
 
 void *cpu_aligned(size_t bytes) {
-    size_t round = (bytes + CPU_ALIGN) & ~(size_t)(CPU_ALIGN - 1);
-    return bytes > SIZE_MAX / 2 ? NULL : aligned_alloc(CPU_ALIGN, round);
+    size_t align = bytes >= 2 * HUGE_BYTES ? HUGE_BYTES : CPU_ALIGN;
+    if (bytes > SIZE_MAX / 2)
+        return NULL;
+    size_t size = (bytes + align - 1) / align * align;
+    void *p = aligned_alloc(align, size ? size : align);
+    if (p && align == HUGE_BYTES)
+        madvise(p, size, MADV_HUGEPAGE); /* a wish */
+    return p;
 }
 
 int cpu_reserve(struct cpu *c, size_t bytes) {

@@ -1,35 +1,63 @@
 /*
- * pool: persistent threads that spin for a moment and then sleep.
- * A run is a generation number; threads that see a new one take tasks from a
- * shared counter until it is spent. Invariants: a run's fields are written
- * before `gen` is raised and read after it is seen; a run ends only when every
- * thread that joined it has left (active == 0).
+ * pool: persistent threads, one run of numbered tasks at a time, handed out
+ * one by one, so that a thread that loses its core delays its own task only.
+ * Between runs a thread spins for a moment and then sleeps.
+ *
+ * Invariants:
+ * 1. `ticket` is the run's number << 32 | tasks left. A task is taken by a
+ *    compare-and-swap of ticket - 1; who succeeds holds a task of the current
+ *    run, so that fn, arg and n cannot change under him.
+ * 2. `pending` counts the tasks not finished. pool_run returns, and the next
+ *    run is written, only when it is 0.
+ * 3. A thread that finds no task touches only ticket, runs and sleepers: none
+ *    has to wake for a run that the others have finished.
  */
 #include "kernels/cpu/cpu.h"
 
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
-#define POOL_SPINS 4000 /* some 20 us */
+#define POOL_SPIN_NS 20000 /* longer would steal the core from somebody */
+#define POOL_LEFT UINT64_C(0xffffffff)
 
-struct pool {
-    int threads, started;
-    pthread_t ids[CPU_THREADS_MAX];
-    pthread_mutex_t lock;
-    pthread_cond_t work, done;
-    atomic_uint gen;
-    bool stop;
-    /* the current run */
-    pool_fn *fn;
-    void *arg;
-    atomic_int n, next, active;
-};
-
-struct pool_start {
+struct pool_thread {
     struct pool *pool;
+    pthread_t id;
     int index;
 };
+
+struct pool {
+    int threads, started; /* wanted, with the caller; running, without him */
+    struct pool_thread *others;
+    pool_fn *fn;
+    void *arg;
+    int n;
+    atomic_bool is_closing;
+    /* Each on a cache line of its own. */
+    _Alignas(64) _Atomic uint64_t ticket;
+    _Alignas(64) atomic_uint pending; /* futex of the caller */
+    _Alignas(64) atomic_uint runs;    /* futex of the others */
+    atomic_uint sleepers;             /* on runs */
+};
+
+static void futex_wait(atomic_uint *at, unsigned seen) {
+    syscall(SYS_futex, at, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+}
+
+static void futex_wake(atomic_uint *at, int count) {
+    syscall(SYS_futex, at, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+static int64_t pool_now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
 static inline void pool_pause(void) {
 #if defined(__x86_64__)
@@ -37,77 +65,77 @@ static inline void pool_pause(void) {
 #endif
 }
 
-static void pool_take(struct pool *p, int thread) {
-    int i;
-    while ((i = atomic_fetch_add(&p->next, 1)) < p->n)
-        p->fn(p->arg, i, thread);
+/* Returns true as soon as *at is not `seen`, false after POOL_SPIN_NS. */
+static bool pool_spin(atomic_uint *at, unsigned seen) {
+    int64_t end = pool_now_ns() + POOL_SPIN_NS;
+    do {
+        for (int i = 0; i < 32; i++) {
+            if (atomic_load(at) != seen)
+                return true;
+            pool_pause();
+        }
+    } while (pool_now_ns() < end);
+    return false;
 }
 
-static unsigned pool_wait_gen(struct pool *p, unsigned seen) {
-    for (int i = 0; i < POOL_SPINS; i++) {
-        if (atomic_load(&p->gen) != seen)
-            break;
-        pool_pause();
+/* Runs tasks until none is left to take. */
+static void pool_work(struct pool *p, int thread) {
+    uint64_t t = atomic_load(&p->ticket);
+    while ((t & POOL_LEFT) != 0) {
+        if (!atomic_compare_exchange_weak(&p->ticket, &t, t - 1))
+            continue;
+        p->fn(p->arg, p->n - (int)(t & POOL_LEFT), thread);
+        if (atomic_fetch_sub(&p->pending, 1) == 1)
+            futex_wake(&p->pending, 1);
+        t = atomic_load(&p->ticket);
     }
-    pthread_mutex_lock(&p->lock);
-    while (atomic_load(&p->gen) == seen && !p->stop)
-        pthread_cond_wait(&p->work, &p->lock);
-    unsigned gen = atomic_load(&p->gen);
-    /* Joins under the lock, so that a run cannot end between. */
-    if (!p->stop && atomic_load(&p->next) < p->n)
-        atomic_fetch_add(&p->active, 1);
-    else
-        gen |= 1u << 31; /* nothing left to join */
-    pthread_mutex_unlock(&p->lock);
-    return gen;
 }
 
 static void *pool_main(void *arg) {
-    struct pool_start s = *(struct pool_start *)arg;
-    struct pool *p = s.pool;
-    free(arg);
-    unsigned seen = 0;
+    struct pool_thread *me = arg;
+    struct pool *p = me->pool;
     for (;;) {
-        unsigned gen = pool_wait_gen(p, seen);
-        seen = gen & ~(1u << 31);
-        if (gen == seen) {
-            pool_take(p, s.index);
-            pthread_mutex_lock(&p->lock);
-            if (atomic_fetch_sub(&p->active, 1) == 1)
-                pthread_cond_signal(&p->done);
-            pthread_mutex_unlock(&p->lock);
-        }
-        pthread_mutex_lock(&p->lock);
-        bool stop = p->stop;
-        pthread_mutex_unlock(&p->lock);
-        if (stop)
+        unsigned seen = atomic_load(&p->runs);
+        pool_work(p, me->index);
+        if (atomic_load(&p->is_closing))
             return NULL;
+        if (pool_spin(&p->runs, seen))
+            continue;
+        atomic_fetch_add(&p->sleepers, 1);
+        futex_wait(&p->runs, seen);
+        atomic_fetch_sub(&p->sleepers, 1);
     }
 }
 
 struct pool *pool_new(int threads) {
-    struct pool *p = calloc(1, sizeof *p);
+    struct pool *p = cpu_aligned(sizeof *p);
     if (!p)
         return NULL;
-    p->threads = threads;
-    pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->work, NULL);
-    pthread_cond_init(&p->done, NULL);
+    *p = (struct pool){.threads = threads};
+    p->others = calloc((size_t)threads, sizeof *p->others);
+    if (!p->others) {
+        free(p);
+        return NULL;
+    }
     return p;
+}
+
+/* Raises `runs`; between a thread's look at it and its sleep, the futex sees
+ * that it changed. */
+static void pool_announce(struct pool *p) {
+    atomic_fetch_add(&p->runs, 1);
+    if (atomic_load(&p->sleepers) > 0)
+        futex_wake(&p->runs, p->threads);
 }
 
 void pool_free(struct pool *p) {
     if (!p)
         return;
-    pthread_mutex_lock(&p->lock);
-    p->stop = true;
-    pthread_cond_broadcast(&p->work);
-    pthread_mutex_unlock(&p->lock);
+    atomic_store(&p->is_closing, true);
+    pool_announce(p);
     for (int i = 0; i < p->started; i++)
-        pthread_join(p->ids[i], NULL);
-    pthread_cond_destroy(&p->work);
-    pthread_cond_destroy(&p->done);
-    pthread_mutex_destroy(&p->lock);
+        pthread_join(p->others[i].id, NULL);
+    free(p->others);
     free(p);
 }
 
@@ -116,11 +144,9 @@ int pool_threads(const struct pool *p) { return p->threads; }
 /* Threads that cannot be made are done without. */
 static void pool_start(struct pool *p) {
     while (p->started < p->threads - 1) {
-        struct pool_start *s = malloc(sizeof *s);
-        if (s)
-            *s = (struct pool_start){p, p->started + 1};
-        if (!s || pthread_create(&p->ids[p->started], NULL, pool_main, s)) {
-            free(s);
+        struct pool_thread *t = &p->others[p->started];
+        *t = (struct pool_thread){.pool = p, .index = p->started + 1};
+        if (pthread_create(&t->id, NULL, pool_main, t) != 0) {
             p->threads = p->started + 1;
             return;
         }
@@ -129,26 +155,23 @@ static void pool_start(struct pool *p) {
 }
 
 void pool_run(struct pool *p, int n, pool_fn *fn, void *arg) {
+    if (n > 1)
+        pool_start(p);
     if (n <= 1 || p->threads == 1) {
         for (int i = 0; i < n; i++)
             fn(arg, i, 0);
         return;
     }
-    pool_start(p);
-    pthread_mutex_lock(&p->lock);
     p->fn = fn;
     p->arg = arg;
     p->n = n;
-    atomic_store(&p->next, 0);
-    atomic_store(&p->gen, (atomic_load(&p->gen) + 1) & ~(1u << 31));
-    pthread_cond_broadcast(&p->work);
-    pthread_mutex_unlock(&p->lock);
-    pool_take(p, 0);
-    for (int i = 0; i < POOL_SPINS && atomic_load(&p->active) > 0; i++)
-        pool_pause();
-    pthread_mutex_lock(&p->lock);
-    p->n = 0; /* nobody joins any more */
-    while (atomic_load(&p->active) > 0)
-        pthread_cond_wait(&p->done, &p->lock);
-    pthread_mutex_unlock(&p->lock);
+    atomic_store(&p->pending, (unsigned)n);
+    uint64_t run = (atomic_load(&p->ticket) >> 32) + 1;
+    atomic_store(&p->ticket, run << 32 | (unsigned)n);
+    pool_announce(p);
+    pool_work(p, 0);
+    unsigned left;
+    while ((left = atomic_load(&p->pending)) != 0)
+        if (!pool_spin(&p->pending, left))
+            futex_wait(&p->pending, left);
 }
