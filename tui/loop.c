@@ -118,6 +118,11 @@ void loop_quit(struct loop *l, int code) {
     l->must_quit = true;
 }
 
+bool loop_stopped(const struct loop *l, int *code) {
+    *code = l->code;
+    return l->must_quit;
+}
+
 /* ---- timers, descriptors, posts ---- */
 
 int loop_timer(struct loop *l, int ms, int repeat_ms, loop_fn *fn, void *arg) {

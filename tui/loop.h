@@ -40,6 +40,8 @@ void loop_handlers(struct loop *l, struct loop_handlers h);
 /* Runs until loop_quit(); returns its code. */
 int loop_run(struct loop *l);
 void loop_quit(struct loop *l, int code);
+/* For a loop of one's own over loop_turn(): true after loop_quit(). */
+bool loop_stopped(const struct loop *l, int *code);
 /* One turn, waiting at most wait_ms (-1 = as long as it takes). */
 void loop_turn(struct loop *l, int wait_ms);
 

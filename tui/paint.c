@@ -221,6 +221,10 @@ static void paint_row(struct paint *p, const struct surf *s, int y) {
     }
     for (int x = x0; x < x1;) {
         cchar_t c[64];
+        if (row[x].width == 0) { /* its left half ended the last batch */
+            x++;
+            continue;
+        }
         int n = 0, at = x;
         for (; x < x1 && n < 63; x++) {
             if (row[x].width == 0)
@@ -262,35 +266,73 @@ void paint_leave(struct paint *p) {
     paint_all(p);
 }
 
-size_t paint_take(struct paint *p, const char **bytes) {
-    static const char region[] = "\033[r"; /* whole screen; homes the cursor,
-        which is fine since the frame of a resize begins by clearing */
-    size_t head = p->region_lost && change_scroll_region ? 3 : 0;
-    fflush(p->out);
-    off_t n = lseek(p->fd, 0, SEEK_END);
-    *bytes = "";
-    if (n <= 0)
-        return 0;
-    size_t need = (size_t)n + head;
+static int reserve(struct paint *p, size_t need) {
     if (need > p->cap) {
         char *b = realloc(p->bytes, need);
         if (!b)
-            goto drop;
+            return -1;
         p->bytes = b;
         p->cap = need;
     }
-    memcpy(p->bytes, region, head);
-    p->region_lost = false;
-    ssize_t got = pread(p->fd, p->bytes + head, (size_t)n, 0);
-    if (ftruncate(p->fd, 0) < 0 || lseek(p->fd, 0, SEEK_SET) < 0 || got != n)
-        goto drop;
-    *bytes = p->bytes;
-    return need;
-drop:
-    if (ftruncate(p->fd, 0) == 0)
-        lseek(p->fd, 0, SEEK_SET);
-    paint_all(p);
     return 0;
+}
+
+/* Bytes of "repeat the last character" at s[0..n), 0 = it is none. */
+static size_t parse_rep(const char *s, size_t n, size_t *count) {
+    size_t i = 2;
+    *count = 0;
+    if (n < 4 || s[0] != 27 || s[1] != '[')
+        return 0;
+    for (; i < n && s[i] >= '0' && s[i] <= '9' && *count < 10000; i++)
+        *count = *count * 10 + (size_t)(s[i] - '0');
+    return i < n && i > 2 && s[i] == 'b' ? i + 1 : 0;
+}
+
+/* Writes repeats out: terminals built on libvterm misplace the character that
+ * follows a repeat at the right margin. Returns the new length, 0 = no memory.
+ */
+static size_t expand_reps(struct paint *p, size_t n) {
+    for (size_t i = 1; i < n; i++) {
+        size_t count, used = parse_rep(p->bytes + i, n - i, &count);
+        if (used == 0)
+            continue;
+        if (reserve(p, n - used + count) < 0)
+            return 0;
+        char *at = p->bytes + i;
+        memmove(at + count, at + used, n - i - used);
+        memset(at, at[-1], count);
+        n = n - used + count;
+        i += count > 0 ? count - 1 : 0;
+    }
+    return n;
+}
+
+size_t paint_take(struct paint *p, const char **bytes) {
+    /* The whole screen scrolls again; homes the cursor, which is fine since
+     * the frame after a resize begins by clearing. */
+    static const char region[] = "\033[r";
+    size_t head = p->region_lost && change_scroll_region ? 3 : 0;
+    fflush(p->out);
+    off_t size = lseek(p->fd, 0, SEEK_END);
+    *bytes = "";
+    if (size <= 0)
+        return 0;
+    size_t n = (size_t)size + head;
+    bool is_read = reserve(p, n) == 0 &&
+                   pread(p->fd, p->bytes + head, (size_t)size, 0) == size;
+    if (ftruncate(p->fd, 0) < 0 || lseek(p->fd, 0, SEEK_SET) < 0)
+        is_read = false;
+    if (is_read) {
+        memcpy(p->bytes, region, head);
+        p->region_lost = false;
+        n = expand_reps(p, n);
+    }
+    if (!is_read || n == 0) {
+        paint_all(p); /* what the terminal shows is unknown */
+        return 0;
+    }
+    *bytes = p->bytes;
+    return n;
 }
 
 size_t paint_restore(const struct paint *p, char *buf, size_t cap) {

@@ -254,7 +254,7 @@ static void find_x(struct chart *c, const struct chart_data *d) {
     if (c->plan > 0 && c->last_x <= c->plan) {
         c->x1 = c->plan;
     } else { /* grows in jumps */
-        while (!(c->grown > c->last_x) && isfinite(c->last_x))
+        if (!(c->grown > c->last_x))
             c->grown = nice_ceil(fmax(c->last_x, 8) * 1.25);
         c->x1 = c->grown;
     }
@@ -326,7 +326,7 @@ static void find_y(struct chart *c, const struct chart_data *d, int rows) {
         c->has_y = true;
         return;
     }
-    int n = rows / Y_APART > 1 ? rows / Y_APART : 1;
+    int n = rows > 4 ? rows / 2 : 2;
     if (!data_range(c, d, &lo, &hi)) {
         if (!c->has_y)
             c->y = axis_nice(s, s == CHART_LOG ? 0.1 : 0, 1, n);
