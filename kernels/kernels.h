@@ -7,7 +7,8 @@
  * copy_in, read back by copy_out, and never dereferenced outside kernels/.
  * Calls are queued on the device's one stream in order; copy_out and sync
  * wait for it. A struct kern is used by one thread at a time; several may be
- * open at once over the same memory (kern_open with `share`).
+ * open at once over the same memory. Threads of its own start at the first op
+ * that is worth sharing out; from then on the process must not fork.
  *
  *     struct kern *k;
  *     int rc = kern_open(&k, &(struct kern_opts){.device = "cpu"});
@@ -21,9 +22,12 @@
  * set (scalar, AVX2, AVX-512 agree). Each sum has one order, written down:
  *   chain    c = fmaf(a_i, b_i, c) for i ascending, from 0, or from the old
  *            value where the op accumulates
- *   sum16    16 partials, partial j adds elements j, j+16, …; then j += j+8,
- *            j += j+4, j += j+2, j += j+1
+ *   sum16    16 partials, partial j adds elements j, j+16, … (products by
+ *            fmaf); then j += j+8, j += j+4, j += j+2, j += j+1
  * exp, log, sin, cos, tanh are polynomials of our own made of IEEE + * / fma.
+ * A NaN's sign and payload are not specified. Non-finite inputs pass through
+ * to what depends on them and to nothing else: no row of attention depends on
+ * a later key or another sequence, whatever is there.
  * Shapes: B batch, T tokens, C width, H heads, K kv heads, D head size, F ffn
  * width, V vocab, R rank. Row-major. Counts are int32, offsets int64.
  * `acc` says += instead of =. All arithmetic is f32.
@@ -50,9 +54,10 @@ size_t kern_dtype_size(enum kern_dtype t);
 struct kern;
 
 struct kern_opts {
-    const char *device; /* "cpu", "cuda:0" */
-    int threads;        /* cpu: 0 = all cores */
-    const char *isa;    /* cpu: NULL = best, or "scalar" "avx2" "avx512" */
+    const char *device; /* "cpu" or NULL, "cuda:0" */
+    int threads;        /* cpu: 0 = all cores that the process may use */
+    const char *isa;    /* cpu: NULL = $FETTLE_ISA or the best; "scalar",
+                           "avx2", "avx512": equal bits, for tests */
 };
 
 enum kern_mm_form {
@@ -108,9 +113,13 @@ struct kern_rope {
 /* Causal attention over packed sequences. Row i of sequence s sees keys
  * j <= i of s (and i - j < window when window > 0).
  * score = chain over D of q·k, * scale, [softcap: cap*tanh(score/cap)];
- * m = max; p = exp(score - m); l = sum16 over the visible keys in order
- * (+ exp(sink - m) last); o = (chain over keys of p*v) / l; lse = m + log l.
- * Query head h uses kv head h / (H/K). Backward recomputes p from lse. */
+ * m = max (of the sink too); p = exp(score - m); l = sum16 over the keys, of
+ * which partial j has those of position j mod 16 (+ exp(sink - m) last);
+ * o = (chain over keys of p*v) / l; lse = m + log l. Query head h uses kv head
+ * h / (H/K). Backward: p = exp(score - lse); dp = chain over D of do·v;
+ * delta = sum16 of o*do; ds = p * (dp - delta) * scale [* (1 - tanh²)];
+ * dq chains over keys, dk and dv over the group's heads and, within a head,
+ * over rows, all ascending. */
 struct kern_attn {
     int32_t T, n_seq, H, K, D;
     const int32_t *start;   /* (n_seq+1) dev: first row of each sequence */
@@ -123,7 +132,7 @@ struct kern_attn {
     float *o; /* (T,H,D), rows ldo apart */
     int64_t ldo;
     float *lse; /* (T,H); may be NULL forward-only */
-    /* backward: = , each sum a chain in row order */
+    /* backward: =, and reads q, k, v, o, lse */
     const float *d_o;    /* (T,H,D), rows ldo apart */
     float *dq, *dk, *dv; /* like q, k, v, rows ldq, ldk, ldv apart */
     float *dsinks;       /* (H) += or NULL */
@@ -188,7 +197,8 @@ struct kern_embed {
 
 /* Row-wise log-softmax of logits (rows,V) at k targets a row.
  * lse = m + log(sum16 exp(x - m)); logprob = x[target] - lse.
- * Backward in place: logits = Σ_k g_k [v = t_k] - (Σ_k g_k) exp(x - lse). */
+ * Backward in place: logits = Σ_k g_k [v = t_k] - (Σ_k g_k) exp(x - lse); 0
+ * in rows whose g are all 0. */
 struct kern_xent {
     int32_t rows, V, k;
     float *logits; /* (rows,V) dev, ld apart */
@@ -289,5 +299,14 @@ struct kern {
 int kern_open(struct kern **k, const struct kern_opts *opts);
 /* One line about the device, such as "cpu avx512 2 threads"; borrowed. */
 const char *kern_describe(const struct kern *k);
+
+/* Host mathematics with the same bits on every machine, which libm does not
+ * promise: rope tables, learning rates, bias corrections. Within 1 ulp, or 2
+ * (sincos near a zero: 1e-17 absolute); kern_pow, for x > 0, to a
+ * relative (1 + |y log x|) * 2^-52. kern_sincos gives NaN beyond |x| = 2^20. */
+double kern_exp(double x);
+double kern_log(double x);
+double kern_pow(double x, double y);
+void kern_sincos(double x, double *sin_x, double *cos_x);
 
 #endif
