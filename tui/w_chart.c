@@ -532,6 +532,23 @@ static void draw_curves(struct chart *c, struct surf *s,
     }
 }
 
+static bool has_points(const struct chart_data *d) {
+    for (int i = 0; i < d->nseries; i++)
+        for (int k = 0; k < d->series[i].n; k++)
+            if (d->series[i].pt[k].n > d->series[i].pt[k].nonfinite)
+                return true;
+    return false;
+}
+
+/* Says why the plot is bare. */
+static void draw_bare(const struct chart *c, struct surf *s,
+                      const struct chart_data *d) {
+    static const char text[] = "no points yet";
+    if (!has_points(d) && c->area.w >= (int)sizeof text)
+        surf_text(s, c->area.x + (c->area.w - (int)sizeof text + 1) / 2,
+                  c->area.y + c->area.h / 2, c->area.w, ROLE_DIM, text);
+}
+
 void chart_draw(struct chart *c, struct surf *s, struct rect r,
                 const struct chart_data *d) {
     struct rect old = surf_clip(s, r);
@@ -556,6 +573,7 @@ void chart_draw(struct chart *c, struct surf *s, struct rect r,
         goto out;
     draw_y_axis(c, s, d);
     draw_curves(c, s, d);
+    draw_bare(c, s, d);
     draw_crosshair(c, s);
     if (!d->is_small)
         draw_marks(c, s, c->area.y + rows, d);
