@@ -8,11 +8,13 @@
 #include "kernels/cpu/tile.h"
 
 #define MM_KC 512
-#define MM_MC 384 /* rows a task, a multiple of every TILE_M */
+#define MM_MC 384    /* most rows of a task: its A stays in the cache */
+#define MM_MC_MIN 48 /* fewer would not repay the packing of B */
 
 struct mm_run {
     const struct kern_mm *a;
     struct cpu *cpu;
+    int64_t mc; /* rows a task */
     int row_blocks;
 };
 
@@ -77,8 +79,8 @@ static void mm_task(void *arg, int task, int thread) {
     const struct kern_mm *a = r->a;
     float *panel = r->cpu->scratch[thread];
     int64_t j0 = (int64_t)(task / r->row_blocks) * TILE_N;
-    int64_t i0 = (int64_t)(task % r->row_blocks) * MM_MC;
-    int64_t rows = a->m - i0 < MM_MC ? a->m - i0 : MM_MC;
+    int64_t i0 = task % r->row_blocks * r->mc;
+    int64_t rows = a->m - i0 < r->mc ? a->m - i0 : r->mc;
     int n = a->n - j0 < TILE_N ? (int)(a->n - j0) : TILE_N;
     bool tn = a->form == KERN_TN;
     for (int64_t k0 = 0; k0 < a->k || k0 == 0; k0 += MM_KC) {
@@ -102,6 +104,19 @@ static void mm_task(void *arg, int task, int thread) {
     }
 }
 
+/* Few panels are cut by rows, so that every thread has some tasks. */
+static void mm_cut_rows(struct mm_run *r, int panels) {
+    int64_t m = r->a->m, threads = pool_threads(r->cpu->pool);
+    int64_t wanted = threads > 1 ? 4 * threads / panels : 1;
+    r->mc = wanted > 1 ? m / wanted : m;
+    if (r->mc > MM_MC)
+        r->mc = MM_MC;
+    if (r->mc < MM_MC_MIN)
+        r->mc = MM_MC_MIN;
+    r->mc = (r->mc + TILE_M - 1) / TILE_M * TILE_M;
+    r->row_blocks = (int)((m + r->mc - 1) / r->mc);
+}
+
 static bool mm_is_shaped(const struct kern_mm *a) {
     bool tn = a->form == KERN_TN, nt = a->form == KERN_NT;
     return (unsigned)a->form <= KERN_TN && (unsigned)a->bt < KERN_DTYPES &&
@@ -119,8 +134,8 @@ int ISA(mm)(struct kern *k, const struct kern_mm *a) {
     int rc = cpu_reserve(r.cpu, (size_t)MM_KC * TILE_N * sizeof(float));
     if (rc)
         return rc;
-    r.row_blocks = (a->m + MM_MC - 1) / MM_MC;
     int panels = (a->n + TILE_N - 1) / TILE_N;
+    mm_cut_rows(&r, panels);
     pool_run(r.cpu->pool, panels * r.row_blocks, mm_task, &r);
     return KERN_OK;
 }
