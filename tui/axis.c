@@ -35,6 +35,8 @@ static double unwarp(enum chart_scale s, double u) {
 
 double axis_pos(const struct axis *a, double v) {
     double lo = warp(a->scale, a->lo), hi = warp(a->scale, a->hi);
+    if (isfinite(hi - lo))
+        return (warp(a->scale, v) - lo) / (hi - lo);
     /* Halves, so that the widest range does not overflow. */
     return (warp(a->scale, v) / 2 - lo / 2) / (hi / 2 - lo / 2);
 }
@@ -164,7 +166,7 @@ int axis_ticks(const struct axis *a, int cells, int apart,
 /* Digits behind the point so that multiples of step print exactly. */
 static int decimals_of(double step) {
     int d = 0;
-    while (d < 6 && fabs(step - round(step)) > 1e-6 * step) {
+    while (d < 9 && fabs(step - round(step)) > 1e-6 * step) {
         step *= 10;
         d++;
     }
