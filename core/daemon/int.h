@@ -55,6 +55,7 @@ struct tmodel {
     int64_t run;
     bool loaded;       /* the worker has it */
     int64_t next_send; /* seq of the next op to send */
+    int64_t last_done; /* the last that this worker answered */
     int64_t snap_seq;  /* -1 = none */
     char snap_dir[STORE_NAME_MAX];
     bool snapping;

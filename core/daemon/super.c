@@ -19,9 +19,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SNAP_AFTER_US 2000000 /* replay time worth a snapshot */
-#define SNAP_RATIO 20         /* and times what a snapshot takes */
-#define CRASHES_MAX 3         /* at one op, then the op fails */
+#define SNAP_AFTER_US 500000 /* replay time worth a snapshot */
+#define SNAP_RATIO 20        /* and times what a snapshot takes */
+/* Deaths while one op runs, until it is held to be their cause: its own
+ * signals count, SIGKILL (somebody's, or the OOM killer's) less so. */
+#define CRASH_LIMIT 30
+#define CRASH_FAULT 10
+#define CRASH_KILL 1
 #define START_FAILURES_MAX 4
 
 static const int retry_ms[] = {0, 200, 500, 1000, 2000, 5000};
@@ -137,8 +141,11 @@ static bool send_op(void *arg, const struct store_op *op) {
     if (op->seq != s->t->next_send)
         return false; /* a gap: wait for what is missing */
     s->t->next_send++;
-    if (op->result.status == STORE_OP_FAILED || !op->payload)
+    if (op->result.status == STORE_OP_FAILED || !op->payload) {
+        if (s->t->last_done == op->seq - 1)
+            s->t->last_done = op->seq;
         return true; /* it changed nothing */
+    }
     struct pending *p = pending_add(s->w, PENDING_OP);
     snprintf(p->model, sizeof p->model, "%s", s->t->id);
     p->seq = op->seq;
@@ -152,6 +159,7 @@ static void tmodel_restore(struct worker *w, struct tmodel *t) {
     t->snapping = false;
     t->exec_us = 0;
     t->next_send = t->snap_seq + 1;
+    t->last_done = t->snap_seq;
     if (t->snap_seq < 0)
         return;
     struct pending *p = pending_add(w, PENDING_CONTROL);
@@ -313,6 +321,7 @@ static void op_done(struct worker *w, const struct pending *p,
     if (!t)
         return;
     bool ok = f->type == FRAME_RESULT;
+    t->last_done = p->seq;
     if (ok && result_decode(&r, f->data, f->len, &err) < 0)
         ok = false;
     struct store_result s = {.status = ok ? STORE_OP_DONE : STORE_OP_FAILED,
@@ -528,30 +537,27 @@ struct worker *worker_get(struct daemon *d, const char *base, struct err *err) {
     return w;
 }
 
-/* Who is at the head of the model's line when its worker dies. */
-static void tmodel_crashed(struct daemon *d, struct tmodel *t) {
-    struct store_tmodels rows = {0};
+/* Which op the worker ran when it died: the first without an answer of this
+ * worker. Only an op that really ran can be the cause. */
+static void tmodel_crashed(struct daemon *d, struct tmodel *t, int weight) {
+    int64_t head = t->last_done + 1;
+    bool ran = t->loaded && head < t->next_send;
     t->loaded = false;
     t->snapping = false;
-    if (store_tmodel_get(d->st, t->id, &rows) != STORE_OK)
+    if (!ran)
         return;
-    int64_t head = rows.row->applied_seq + 1;
-    bool waits = head < rows.row->next_seq;
-    store_tmodels_free(&rows);
-    if (!waits)
-        return;
-    t->crashes = head == t->crash_seq ? t->crashes + 1 : 1;
+    t->crashes = head == t->crash_seq ? t->crashes + weight : weight;
     t->crash_seq = head;
-    if (t->crashes < CRASHES_MAX * 4)
+    if (t->crashes < CRASH_LIMIT)
         return;
-    log_line(d->log, LOG_ERROR, "op %s/%lld kills its worker: it fails", t->id,
+    log_line(d->log, LOG_ERROR, "op %s/%lld ends its worker: it fails", t->id,
              (long long)head);
     store_op_result(d->st, t->id, head,
                     &(struct store_result){.status = STORE_OP_FAILED,
-                                           .code = "device",
+                                           .code = "internal",
                                            .error = "this op ended its worker "
                                                     "again and again (see "
-                                                    "fettle logs)"},
+                                                    "log/worker.log)"},
                     clock_wall_us());
     t->crashes = 0;
     waiters_wake(d, t->id, head);
@@ -616,9 +622,10 @@ static void worker_died(struct worker *w) {
     w->pending = NULL;
     if (d->stopping)
         return;
+    bool fault = !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL;
     for (struct tmodel *t = d->tmodels; t; t = t->next)
         if (strcmp(t->base, w->name) == 0)
-            tmodel_crashed(d, t);
+            tmodel_crashed(d, t, fault ? CRASH_FAULT : CRASH_KILL);
     w->failures = was_up ? 0 : w->failures + 1;
     if (w->failures >= START_FAILURES_MAX || *w->error) {
         worker_give_up(w);
