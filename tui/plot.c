@@ -120,7 +120,8 @@ static void join(struct plot *p, int x0, int r0, int x1, int r1) {
 
 /* The series alone, into dots. Returns the last column drawn, -1 = none. */
 static int draw_columns(struct plot *p, const struct axis *y) {
-    int cols = p->w * 2, prev = -1, prev_row = 0;
+    int cols = p->w * 2, end = -1;
+    int prev = -1, prev_row = 0; /* what the next column is joined to */
     for (int x = 0; x < cols; x++) {
         const struct plot_col *c = &p->col[x];
         if (c->is_gap)
@@ -140,10 +141,10 @@ static int draw_columns(struct plot *p, const struct axis *y) {
         }
         if (prev >= 0 && x - prev >= DOT_APART) /* a knot on the line */
             span(p, x, last, last > 0 ? last - 1 : 1);
-        prev = x;
+        prev = end = x;
         prev_row = last;
     }
-    return prev;
+    return end;
 }
 
 int plot_draw(struct plot *p, const struct axis *y, enum role r, int pattern,
