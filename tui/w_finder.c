@@ -147,11 +147,12 @@ void finder_draw(struct finder *f, struct surf *s, struct rect area) {
     int w = area.w > 104 ? 100 : area.w - 4;
     struct rect box = rect_center(area, w, area.h > 8 ? area.h - 2 : area.h);
     struct rect in = rect_inset(box, 2, 1);
+    struct rect outer = surf_clip(s, area);
     surf_box(s, box, f->km ? "Help" : "Commands");
     struct rect line = {in.x, in.y, in.w, 1};
     edit_draw(f->edit, s, line, true);
     struct rect r = {in.x, in.y + 1, in.w, in.h - 1};
-    struct rect old = surf_clip(s, r);
+    surf_clip(s, r);
     /* A rule with the context's name stands above each group of help. */
     int y = r.y, i = f->top;
     if (f->at < f->top)
@@ -169,5 +170,5 @@ void finder_draw(struct finder *f, struct surf *s, struct rect area) {
     }
     if (f->nhit == 0)
         surf_text(s, r.x + 2, r.y, r.w, ROLE_DIM, "nothing fits");
-    surf_unclip(s, old);
+    surf_unclip(s, outer);
 }

@@ -223,6 +223,7 @@ void sheet_draw(struct sheet *sh, struct surf *s, struct rect area) {
     int foot = sh->nfield + (sh->nfield > 0) + (sh->error != NULL) + 2;
     struct rect box = rect_center(area, w, body + foot + 2);
     struct rect in = rect_inset(box, 2, 1);
+    struct rect outer = surf_clip(s, area);
     surf_cursor_off(s);
     surf_box(s, box, sh->title);
     int room = in.h - foot > 0 ? in.h - foot : 0;
@@ -232,7 +233,7 @@ void sheet_draw(struct sheet *sh, struct surf *s, struct rect area) {
     for (int i = 0; i < sh->nrow; i++)
         head += put_row(sh, &sh->row[i], s, in.x, in.y + head - sh->top, in.w);
     surf_unclip(s, old);
-    if (body > room && room > 0)
+    if (body > room && room > 0 && box.w >= 24)
         surf_printf(s, box.x + box.w - 12, box.y, 10, ROLE_DIM, " %d/%d ",
                     sh->top + room, body);
     old = surf_clip(s, in);
@@ -242,7 +243,7 @@ void sheet_draw(struct sheet *sh, struct surf *s, struct rect area) {
     if (sh->error)
         surf_field(s, in.x, y++, in.w, ALIGN_LEFT, ROLE_BAD, sh->error);
     draw_buttons(sh, s, in.x, in.y + in.h - 1, in.w);
-    surf_unclip(s, old);
+    surf_unclip(s, outer);
 }
 
 /* ---- menu ---- */
@@ -325,13 +326,14 @@ void menu_draw(struct menu *m, struct surf *s, struct rect area) {
     }
     struct rect box = rect_center(area, w + 4, m->n + 2);
     struct rect in = rect_inset(box, 2, 1);
+    struct rect outer = surf_clip(s, area);
     surf_cursor_off(s);
     surf_box(s, box, m->title);
     if (m->at < m->top)
         m->top = m->at;
     if (m->at >= m->top + in.h)
         m->top = m->at - in.h + 1;
-    struct rect old = surf_clip(s, in);
+    surf_clip(s, in);
     for (int i = m->top; i < m->n; i++) {
         int y = in.y + i - m->top;
         bool on = i == m->at, off = m->item[i].why != NULL;
@@ -353,5 +355,5 @@ void menu_draw(struct menu *m, struct surf *s, struct rect area) {
         if (on)
             surf_cursor(s, in.x, y);
     }
-    surf_unclip(s, old);
+    surf_unclip(s, outer);
 }
