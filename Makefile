@@ -52,6 +52,7 @@ LIBS_daemon  := daemon store wire base
 LIBS_client  := client wire base
 LIBS_starter := starter $(LIBS_text)
 LIBS_recipe  := recipe starter client $(LIBS_text)
+LIBS_sys     := base
 LIBS_views   := views recipe starter client daemon engine ckpt train sample text model kernels store wire base tui
 
 SRC_kernels_once := $(wildcard kernels/*.c) $(addprefix kernels/cpu/,mem.c pool.c cpu.c)
@@ -74,7 +75,7 @@ TESTS := $(wildcard tests/*/test_*.c)
 TBINS := $(patsubst tests/%.c,$(BUILD)/t/%,$(TESTS))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps demo test check asan lint format starter screens bench install clean help gpu-check
+.PHONY: all deps demo test tests check asan kill peer lint format starter screens install clean help gpu-check
 .SECONDARY:
 
 all: $(BUILD)/fettle
@@ -116,7 +117,9 @@ $(BUILD)/t/$(1).runner.o: tests/runner.c
 endef
 $(foreach t,$(patsubst tests/%.c,%,$(TESTS)),$(eval $(call test_rule,$(t))))
 
-test: all $(TBINS) lint ## unit and system tests, counts at the end (no GPU, no network)
+tests: all $(TBINS)
+
+test: tests lint ## unit and system tests, counts at the end (no GPU, no network)
 	@BUILD=$(BUILD) tests/run.sh $(TBINS)
 
 # `make t/core/test_ckpt` builds and runs one test file.
@@ -129,7 +132,13 @@ lint: ## arrows, banned functions, globals, format
 asan: ## the whole test run under ASan and UBSan
 	@$(MAKE) --no-print-directory BUILD=build-asan SAN=address,undefined CFLAGS="-O1 -g" test
 
-check: lint test asan ## all that CI runs
+kill: all ## kill -9 of worker and daemon in training runs (some minutes)
+	@FETTLE=$(abspath $(BUILD)/fettle) tests/fault/kill.sh core/starter/model tests/golden/rows.jsonl
+
+peer: all ## against PyTorch, transformers and peft (PYTHON names one that has them)
+	@$(or $(PYTHON),python3) tests/peer/check.py $(abspath $(BUILD)/fettle)
+
+check: test asan kill ## all that CI runs
 
 deps: ## installs the Debian packages that the build needs
 	@set -e; if [ "$$(id -u)" = 0 ]; then S=; else S=sudo; fi; \
@@ -142,11 +151,22 @@ demo: deps ## installs what is missing, builds, trains the starter model, opens 
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@$(BUILD)/fettle demo
 
+starter: all ## makes the starter model anew: corpus, tokenizer, training
+	@core/starter/make.sh $(abspath $(BUILD)/fettle) core/starter/model
+
+screens: all ## records the views as text (docs of the README)
+	@tests/screens.sh $(abspath $(BUILD)/fettle)
+
+gpu-check: ## not yet: this version has no CUDA backend
+	@echo "gpu-check: there is no CUDA backend yet; nothing was checked" >&2; exit 1
+
 format: ## clang-format over the tree
 	@clang-format -i $$(git ls-files '*.c' '*.h')
 
 install: all ## to $(PREFIX)/bin
 	install -Dm755 $(BUILD)/fettle $(DESTDIR)$(PREFIX)/bin/fettle
+	install -d $(DESTDIR)$(PREFIX)/share/fettle/starter
+	install -m644 core/starter/model/* $(DESTDIR)$(PREFIX)/share/fettle/starter
 
 clean: ## removes what was built
 	rm -rf build build-asan

@@ -58,6 +58,18 @@ struct tok_stream {
  * with id UINT32_MAX for what is left. */
 char *tok_stream_next(const struct tok *t, struct tok_stream *s, uint32_t id);
 
+/* Learns a byte-level BPE of `size` ids from UTF-8 text (Sennrich et al.
+ * 2016: the most frequent pair is merged next; ties go to the lower ids) and
+ * writes DIR/tokenizer.json in the layout of Qwen 2: 256 bytes, merges, then
+ * the special tokens. The same text gives the same file. */
+struct tok_learn {
+    const char *text;
+    size_t len;
+    int32_t size;
+    const char *const *special; /* ends with NULL */
+};
+int tok_learn(const struct tok_learn *in, const char *dir, struct err *err);
+
 /* ---- renderers ---- */
 
 /* Which tokens count: the table of spec/renderers §2. */
@@ -121,8 +133,8 @@ struct dataset {
  * cut at the right to max_length tokens, 0 = never. vocab: ids at or above it
  * are refused. */
 int dataset_read(struct dataset *rows, const char *path, const struct render *r,
-              enum train_on on, size_t max_length, int64_t vocab,
-              struct err *err);
+                 enum train_on on, size_t max_length, int64_t vocab,
+                 struct err *err);
 void dataset_release(struct dataset *rows);
 
 #endif

@@ -89,6 +89,17 @@ int cli_run_find(struct cli *c, struct store *st, const char *word,
                  struct store_runs *rows, struct err *err);
 /* Directory of the base model behind a TARGET's name; free() it. */
 char *cli_model_dir(struct cli *c, const char *target, struct err *err);
+/* Checks what can be checked, then starts a run; its number or -1. */
+int64_t cli_run_start(struct cli *c, struct client *cl, const char *recipe,
+                      const char *name, char *const *words, int n,
+                      struct err *err);
+/* Stays until the run ends, with progress on stderr; the run into rows,
+ * store_runs_free() it. */
+int cli_wait(struct cli *c, struct client *cl, int64_t run,
+             struct store_runs *rows, struct err *err);
+/* Opens the model once to see that it can be used: what registers it, NULL
+ * and what is wrong. */
+json_t *cli_model_probe(const char *name, const char *dir, struct err *err);
 json_t *cli_run_json(struct store *st, const struct store_run *r);
 const struct cli_verb *cli_verbs(int i); /* NULL behind the last */
 

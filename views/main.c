@@ -4,7 +4,6 @@
 #include "core/fs.h"
 #include "views/app.h"
 
-#include <curl/curl.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +41,6 @@ int main(int argc, char **argv) {
     bool json = false;
     setlocale(LC_ALL, "");
     setlocale(LC_NUMERIC, "C");
-    curl_global_init(CURL_GLOBAL_DEFAULT);
     bool home = argc == 3 && strcmp(argv[1], "--home") == 0;
     if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         puts("fettle " FETTLE_VERSION);

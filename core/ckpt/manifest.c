@@ -5,6 +5,8 @@
 #include "core/json.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -262,13 +264,39 @@ int space_check(const char *path, int64_t bytes, struct err *err) {
     return rc;
 }
 
+/* Removes what a killed process left of the same directory. */
+static void tmp_dirs_sweep(const char *parent, const char *name) {
+    DIR *d = opendir(parent);
+    if (!d)
+        return;
+    const struct dirent *e;
+    while ((e = readdir(d))) {
+        char *end;
+        if (strncmp(e->d_name, ".tmp-", 5) != 0)
+            continue;
+        long pid = strtol(e->d_name + 5, &end, 10);
+        if (pid < 1 || *end != '-' || strcmp(end + 1, name) != 0 ||
+            kill((pid_t)pid, 0) == 0 || errno != ESRCH)
+            continue;
+        struct err ignored = {0};
+        char *stale = fs_path("%s/%s", parent, e->d_name);
+        fs_remove_tree(stale, &ignored);
+        free(stale);
+    }
+    closedir(d);
+}
+
 char *tmp_dir_new(const char *path, struct err *err) {
     const char *slash = strrchr(path, '/');
-    int n = slash ? (int)(slash - path) : 1;
-    const char *parent = slash ? path : ".", *name = slash ? slash + 1 : path;
-    char *tmp = fs_path("%.*s/.tmp-%d-%s", n, parent, (int)getpid(), name);
-    if (fs_remove_tree(tmp, err) == 0 && fs_mkdirs(tmp, err) == 0)
-        return tmp;
-    free(tmp);
-    return NULL;
+    const char *name = slash ? slash + 1 : path;
+    char *parent =
+        slash ? fs_path("%.*s", (int)(slash - path), path) : fs_path(".");
+    tmp_dirs_sweep(parent, name);
+    char *tmp = fs_path("%s/.tmp-%d-%s", parent, (int)getpid(), name);
+    if (fs_remove_tree(tmp, err) < 0 || fs_mkdirs(tmp, err) < 0) {
+        free(tmp);
+        tmp = NULL;
+    }
+    free(parent);
+    return tmp;
 }

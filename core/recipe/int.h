@@ -27,7 +27,7 @@ struct sft {
     struct render *render;
     struct dataset rows; /* training rows; the held-out ones lie behind them */
     size_t n_train;
-    struct dataset evals;          /* of eval_data */
+    struct dataset evals;       /* of eval_data */
     const struct example *eval; /* (n_eval) */
     size_t n_eval;
     int64_t per_epoch, total; /* steps */

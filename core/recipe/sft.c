@@ -141,10 +141,10 @@ static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
     size_t most =
         (size_t)(s->c.max_length < context + 1 ? s->c.max_length : context + 1);
     if (dataset_read(&s->rows, s->c.data, s->render, s->c.train_on, most, vocab,
-                  err) < 0)
+                     err) < 0)
         return -1;
     if (*s->c.eval_data && dataset_read(&s->evals, s->c.eval_data, s->render,
-                                     s->c.train_on, most, vocab, err) < 0)
+                                        s->c.train_on, most, vocab, err) < 0)
         return -1;
     rows_drop_short(&s->rows);
     rows_drop_short(&s->evals);

@@ -55,16 +55,17 @@ static int row_parse(const json_t *j, const struct render *r, enum train_on on,
     return render_example(r, messages, on, false, e, err);
 }
 
-static void row_cut(struct dataset *rows, struct example *e, size_t max_length) {
+static void row_cut(struct dataset *rows, struct example *e,
+                    size_t max_length) {
     if (max_length == 0 || e->tokens.n <= max_length)
         return;
     e->tokens.n = max_length;
     rows->cut++;
 }
 
-static int row_add(struct dataset *rows, size_t *cap, const char *line, size_t len,
-                   const struct render *r, enum train_on on, size_t max_length,
-                   int64_t vocab, struct err *err) {
+static int row_add(struct dataset *rows, size_t *cap, const char *line,
+                   size_t len, const struct render *r, enum train_on on,
+                   size_t max_length, int64_t vocab, struct err *err) {
     struct example e = {0};
     json_t *j = json_read(line, len, "JSON", err);
     int rc = j ? row_parse(j, r, on, vocab, &e, err) : -1;
@@ -91,8 +92,8 @@ static bool is_blank(const char *s, size_t n) {
 }
 
 int dataset_read(struct dataset *rows, const char *path, const struct render *r,
-              enum train_on on, size_t max_length, int64_t vocab,
-              struct err *err) {
+                 enum train_on on, size_t max_length, int64_t vocab,
+                 struct err *err) {
     memset(rows, 0, sizeof *rows);
     FILE *f = fopen(path, "re");
     char *line = NULL;

@@ -40,6 +40,11 @@ typedef void pretok_fn(void *arg, const char *piece, size_t len);
 void pretok_run(const struct pretok *p, const char *text, size_t len,
                 pretok_fn *fn, void *arg);
 
+/* ---- the byte alphabet ---- */
+
+/* The character that stands for byte b in a byte-level vocabulary. */
+uint32_t byte_char(int b);
+
 /* ---- utf8 ---- */
 
 /* Valid UTF-8 with U+FFFD for every maximal invalid part; free() it. */

@@ -42,7 +42,7 @@ struct tok {
 /* ---- the byte alphabet ---- */
 
 /* GPT-2's map: printable bytes stand for themselves, others for U+0100+n. */
-static uint32_t byte_char(int b) {
+uint32_t byte_char(int b) {
     if ((b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174)
         return (uint32_t)b;
     int n = b < 33 ? b : b < 161 ? b - 127 + 33 : 67;

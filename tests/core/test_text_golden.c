@@ -246,9 +246,9 @@ START_TEST(rows_that_are_wrong_are_named_by_line) {
         struct err err = {0};
         struct dataset rows;
         write_rows(bad[i].text);
-        ck_assert_int_eq(
-            dataset_read(&rows, row_path, NULL, TRAIN_ALL_ASSISTANT, 0, 50, &err),
-            -1);
+        ck_assert_int_eq(dataset_read(&rows, row_path, NULL,
+                                      TRAIN_ALL_ASSISTANT, 0, 50, &err),
+                         -1);
         ck_assert_msg(strstr(err.msg, bad[i].part) != NULL, "%s", err.msg);
     }
     unlink(row_path);
@@ -260,9 +260,9 @@ START_TEST(rows_are_cut_at_the_right_and_counted) {
     struct dataset rows;
     write_rows("\xef\xbb\xbf{\"tokens\":[1,2,3,4]}\r\n"
                "{\"tokens\":[5,6],\"weights\":[0,0.5],\"more\":true}\n");
-    ck_assert_msg(
-        dataset_read(&rows, row_path, NULL, TRAIN_ALL_ASSISTANT, 3, 50, &err) == 0,
-        "%s", err.msg);
+    ck_assert_msg(dataset_read(&rows, row_path, NULL, TRAIN_ALL_ASSISTANT, 3,
+                               50, &err) == 0,
+                  "%s", err.msg);
     ck_assert_uint_eq(rows.n, 2);
     ck_assert_uint_eq(rows.cut, 1);
     ck_assert_uint_eq(rows.row[0].tokens.n, 3);

@@ -12,12 +12,8 @@ work=$(mktemp -d)
 RANDOM=${SEED:-7}
 pass=0 fail=0
 
-field() { python3 -c 'import json,sys
-d = json.load(sys.stdin)
-for k in sys.argv[1].split("."):
-    d = d[int(k)] if isinstance(d, list) and int(k) < len(d) else d.get(k) if isinstance(d, dict) else None
-    if d is None: break
-print("" if d is None else d)' "$1" 2>/dev/null; }
+# The values of a key in JSON that is printed a key a line, or as one line.
+values() { grep -oE "\"$1\": ?(\"[^\"]*\"|[0-9]+)" | sed -E 's/^[^:]*: ?"?//; s/"$//'; }
 stop() { "$fettle" stop --home "$1" >/dev/null 2>&1; }
 trap 'for h in "$work"/*/; do stop "$h"; done; rm -rf "$work"' EXIT
 
@@ -28,7 +24,7 @@ start() { # HOME KEY=VALUE... -> run number
         "$fettle" run sft model=m data="$data" max_steps="$steps" num_epochs=100000 "$@" \
             save_every=50 eval_every=0 sample_every=0 --home "$home"
 }
-state() { "$fettle" show "$1" --json --home "$2" 2>/dev/null | field state; }
+state() { "$fettle" show "$1" --json --home "$2" 2>/dev/null | values state | head -n 1; }
 wait_end() { # RUN HOME
     local s
     for _ in $(seq 1200); do
@@ -40,9 +36,7 @@ wait_end() { # RUN HOME
 }
 digest() { (cd "$1/ckpt" && find . -path ./.snap -prune -o -type f -path '*/final/*' -print0 | sort -z | xargs -0 sha256sum | sed -E 's|\./[^/]*/|./RUN/|') | sha256sum; }
 series_whole() { # RUN HOME
-    "$fettle" metrics "$1" train_mean_nll --json --home "$2" | python3 -c 'import json,sys
-n = int(sys.argv[1]); got = [json.loads(l)["step"] for l in sys.stdin]
-sys.exit(0 if sorted(got) == list(range(n)) else 1)' "$steps"
+    "$fettle" metrics "$1" train_mean_nll --json --home "$2" | values step | sort -n | cmp -s - <(seq 0 $((steps - 1)))
 }
 judge() { # NAME RUN HOME WANT
     local s got
@@ -75,7 +69,7 @@ for mode in "lora_rank=8" "lora_rank=0"; do
             sleep "$(printf '0.%03d' $((RANDOM % 900)))"
             case $(state "$run" "$home") in done | failed | killed) break ;; esac
             status=$("$fettle" status --json --home "$home" 2>/dev/null)
-            worker=$(field workers.0.pid <<<"$status") daemon=$(field pid <<<"$status")
+            { read -r daemon; read -r worker; } < <(values pid <<<"$status"; echo; echo)
             pid=$daemon
             [ $victim = worker ] && pid=$worker
             [ $victim = both ] && [ $((RANDOM % 2)) = 0 ] && pid=$worker

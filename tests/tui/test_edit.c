@@ -125,9 +125,9 @@ END_TEST
 /* Random keys: well-formed text, the cursor inside of the field. */
 START_TEST(random_keys_keep_it_whole) {
     static const char *names[] = {
-        "a",   "b",    "Space",     "Left",   "Right", "Home", "End",
-        "C-k", "C-u",  "C-w",       "C-y",    "M-b",   "M-f",  "M-d",
-        "Up",  "Down", "Backspace", "Del", "Tab",   "C-j",  "M-Enter"};
+        "a",   "b",    "Space",     "Left", "Right", "Home", "End",
+        "C-k", "C-u",  "C-w",       "C-y",  "M-b",   "M-f",  "M-d",
+        "Up",  "Down", "Backspace", "Del",  "Tab",   "C-j",  "M-Enter"};
     uint64_t seed = 11;
     for (int multi = 0; multi < 2; multi++) {
         struct edit *e = edit_new((struct edit_opts){
