@@ -61,7 +61,8 @@ ISAS       := scalar avx2 avx512
 ISA_scalar := -Wno-psabi
 ISA_avx2   := -mavx2 -mfma -mf16c
 ISA_avx512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mf16c
-KFLAGS     := -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math
+# (sanitizers at -O3 make the compiler run for hours over unrolled lanes)
+KFLAGS     := $(if $(SAN),-O1,-O3) -ffp-contract=off -fno-math-errno -fno-trapping-math
 
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 $(foreach m,$(CORE),$(eval OBJ_$(m) := $(call obj,$(wildcard core/$(m)/*.c))))

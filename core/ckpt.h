@@ -57,8 +57,8 @@ struct policy ckpt_policy(const struct ckpt_policy *p);
 
 enum ckpt_export { EXPORT_PEFT, EXPORT_HF };
 /* A directory for others: PEFT's adapter, or a complete HF model (an adapter
- * merged into its base, f32). Refuses to replace `out`. */
+ * merged into its base), f32 or rounded to bf16. Refuses to replace `out`. */
 int ckpt_export(const char *path, const char *base_dir, enum ckpt_export as,
-                const char *out, struct err *err);
+                bool is_bf16, const char *out, struct err *err);
 
 #endif

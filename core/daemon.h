@@ -39,6 +39,7 @@ struct daemon_opts {
     const char *exe;    /* the fettle binary, for workers and jobs */
     int threads;        /* of a worker, 0 = all cores */
     bool foreground;    /* log to stderr too */
+    bool detach;        /* lets go of stdin, stdout, stderr once it listens */
 };
 
 /* Serves until POST stop or SIGTERM; BUSY when another daemon has the home.

@@ -21,6 +21,7 @@ static const struct cli_opt run_opts[] = {
     END};
 static const struct cli_opt serve_opts[] = {
     {"--foreground", NULL, "log to stderr, too"},
+    {"--detach", NULL, "let go of the terminal once it listens"},
     {"--tcp", "HOST:PORT", "listen there, too (token in FETTLE_TOKEN)"},
     {"--device", "D", "cpu"},
     {"--threads", "N", "threads of a worker; 0 = all cores"},
@@ -56,6 +57,7 @@ static const struct cli_opt render_opts[] = {
     END};
 static const struct cli_opt export_opts[] = {
     {"--as", "peft|hf|merged", "adapter, or a complete model [hf]"},
+    {"--dtype", "f32|bf16", "of a complete model's weights [f32]"},
     {"-o", "DIR", "new directory to write"},
     END};
 static const struct cli_opt logs_opts[] = {
@@ -77,7 +79,8 @@ static const struct cli_verb verbs[] = {
      "Runs go on when a daemon starts again.", 0, 0, 0, cli_stop, NULL},
     {"doctor", "", "check this machine and set-up", "", 0, 0, 0, cli_doctor,
      doctor_opts},
-    {"fsck", "", "verify the store", "", 0, 0, 0, cli_fsck, NULL},
+    {"fsck", "", "verify the store and all checkpoints", "", 0, 0, 0, cli_fsck,
+     NULL},
     {"model add", "NAME DIR", "register a Hugging Face directory",
      "  fettle model add Qwen/Qwen3-0.6B ~/models/Qwen3-0.6B", 2, 2, 0,
      cli_model_add, NULL},

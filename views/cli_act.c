@@ -35,7 +35,8 @@ int cli_serve(struct cli *c, struct err *err) {
                             .device = cli_opt(c, "--device"),
                             .exe = exe,
                             .threads = (int)threads,
-                            .foreground = cli_opt(c, "--foreground") != NULL};
+                            .foreground = cli_opt(c, "--foreground") != NULL,
+                            .detach = cli_opt(c, "--detach") != NULL};
     return daemon_serve(&o, err);
 }
 
@@ -204,17 +205,30 @@ int cli_model_add(struct cli *c, struct err *err) {
 
 /* ---- export ---- */
 
+static int export_opts(const struct cli *c, enum ckpt_export *as, bool *is_bf16,
+                       struct err *err) {
+    const char *what = cli_opt(c, "--as"), *dtype = cli_opt(c, "--dtype");
+    *as = what && strcmp(what, "peft") == 0 ? EXPORT_PEFT : EXPORT_HF;
+    *is_bf16 = dtype && strcmp(dtype, "bf16") == 0;
+    if (what && *as != EXPORT_PEFT && strcmp(what, "hf") != 0 &&
+        strcmp(what, "merged") != 0)
+        return err_set(err, ERR_USAGE, "--as %.40s: peft, hf or merged", what);
+    if (dtype && !*is_bf16 && strcmp(dtype, "f32") != 0)
+        return err_set(err, ERR_USAGE, "--dtype %.40s: f32 or bf16", dtype);
+    if (!cli_opt(c, "-o"))
+        return err_set(err, ERR_USAGE, "export: -o DIR is wanted");
+    return 0;
+}
+
 int cli_export(struct cli *c, struct err *err) {
-    const char *as = cli_opt(c, "--as"), *out = cli_opt(c, "-o");
-    struct store *st;
+    const char *out = cli_opt(c, "-o");
+    enum ckpt_export as;
+    bool is_bf16;
     struct store_ckpts k = {0};
     struct store_models m = {0};
-    if (!out)
-        return err_set(err, ERR_USAGE, "export: -o DIR is wanted");
-    if (as && strcmp(as, "peft") != 0 && strcmp(as, "hf") != 0 &&
-        strcmp(as, "merged") != 0)
-        return err_set(err, ERR_USAGE, "--as %.40s: peft, hf or merged", as);
-    st = cli_store(c, err);
+    if (export_opts(c, &as, &is_bf16, err) < 0)
+        return -1;
+    struct store *st = cli_store(c, err);
     if (!st && err->code)
         return -1;
     int rc = st ? store_ckpt_get(st, c->arg[0], &k) : STORE_NOTFOUND;
@@ -227,9 +241,7 @@ int cli_export(struct cli *c, struct err *err) {
         cli_store_err(err, st, rc);
     else {
         char *path = fs_path("%s/ckpt/%s", c->home, k.row->id);
-        rc = ckpt_export(
-            path, m.row->dir,
-            as && strcmp(as, "peft") == 0 ? EXPORT_PEFT : EXPORT_HF, out, err);
+        rc = ckpt_export(path, m.row->dir, as, is_bf16, out, err);
         free(path);
         if (rc == 0 && c->json)
             cli_print_json(

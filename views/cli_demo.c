@@ -59,11 +59,19 @@ static int64_t start(struct cli *c, struct client *cl, struct err *err) {
     char *town = fs_path("%s/town.jsonl", dir);
     char *data = fs_path("data=%s", town);
     char *words[] = {
-        (char[]){"model=" STARTER_MODEL}, data,
-        (char[]){"test_size=40"},         (char[]){"learning_rate=3e-3"},
-        (char[]){"lr_schedule=cosine"},   (char[]){"lora_rank=16"},
-        (char[]){"batch_size=16"},        (char[]){"num_epochs=10"},
-        (char[]){"save_every=50"},        (char[]){"sample_every=50"}};
+        (char[]){"model=" STARTER_MODEL},
+        data,
+        (char[]){"test_size=40"},
+        (char[]){"learning_rate=3e-3"},
+        (char[]){"lr_schedule=cosine"},
+        (char[]){"lora_rank=16"},
+        (char[]){"batch_size=16"},
+        (char[]){"num_epochs=30"},
+        (char[]){"warmup_steps=20"},
+        (char[]){"save_every=100"},
+        (char[]){"sample_every=50"},
+        (char[]){"sample_prompts=[\"Who is Mira?\",\"What pet "
+                 "does Anton have?\",\"Where does Greta live?\"]"}};
     int64_t run = -1;
     if (fs_mkdirs(dir, err) == 0 && starter_town(town, err) == 0)
         run = cli_run_start(c, cl, "sft", NULL, words,

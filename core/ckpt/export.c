@@ -54,25 +54,6 @@ static bool merge_unties(const struct merge *m) {
     return false;
 }
 
-static int conf_untie(const char *dir, struct err *err) {
-    char *path = fs_path("%s/config.json", dir);
-    size_t len;
-    char *text = fs_read(path, 4 << 20, &len, err);
-    json_t *j = text ? json_loadb(text, len, 0, NULL) : NULL;
-    int rc = -1;
-    if (j) {
-        json_object_set_new(j, "tie_word_embeddings", json_false());
-        char *out = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
-        CHECK(out, "out of memory for a config");
-        rc = fs_write_atomic(path, out, strlen(out), err);
-        free(out);
-    }
-    json_decref(j);
-    free(text);
-    free(path);
-    return rc;
-}
-
 static int merge_write(const char *path, const char *base_dir, const char *tmp,
                        struct err *err) {
     static const struct st_meta_kv meta[] = {{"format", "pt"}};
@@ -110,7 +91,7 @@ static int merge_write(const char *path, const char *base_dir, const char *tmp,
     if (rc == 0)
         rc = base_files_copy(base_dir, tmp, err);
     if (rc == 0 && unties)
-        rc = conf_untie(tmp, err);
+        rc = conf_edit(tmp, tmp, "tie_word_embeddings", json_false(), err);
     if (rc == 0)
         rc = st_write(file, out, n + unties, meta, 1, merge_fill, &m, err);
 out:
@@ -137,8 +118,58 @@ static int copy_all(const char *path, const char *tmp, const char *const *names,
     return rc;
 }
 
+/* ---- bf16 ---- */
+
+/* To nearest, ties to even; NaN stays NaN. */
+static uint16_t bf16_of(float v) {
+    uint32_t u;
+    memcpy(&u, &v, sizeof u);
+    if ((u & 0x7fffffff) > 0x7f800000)
+        return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+static int narrow_fill(void *arg, int i, void *out, struct err *err) {
+    const struct st_tensor *t = st_at(arg, i);
+    const float *w = t->data;
+    uint16_t *o = out;
+    (void)err;
+    for (int64_t k = 0; k < t->bytes / 4; k++)
+        o[k] = bf16_of(w[k]);
+    return 0;
+}
+
+/* Replaces the f32 weights of a complete model by bf16 ones. */
+static int narrow(const char *dir, struct err *err) {
+    static const struct st_meta_kv meta[] = {{"format", "pt"}};
+    char *wide = fs_path("%s/%s", dir, CKPT_MODEL);
+    char *half = fs_path("%s/.half", dir);
+    struct st *st = st_open_file(wide, err);
+    int n = st ? st_count(st) : 0, rc = -1;
+    struct st_out *out = calloc((size_t)n + 1, sizeof *out);
+    CHECK(out, "out of memory for an export");
+    for (int i = 0; i < n; i++) {
+        const struct st_tensor *t = st_at(st, i);
+        out[i].name = t->name;
+        out[i].dtype = KERN_BF16;
+        out[i].rank = t->rank;
+        memcpy(out[i].shape, t->shape, sizeof t->shape);
+    }
+    if (st)
+        rc = st_write(half, out, n, meta, 1, narrow_fill, st, err);
+    if (rc == 0 && rename(half, wide) < 0)
+        rc = err_sys(err, "rename %s", half);
+    if (rc == 0)
+        rc = conf_edit(dir, dir, "dtype", json_string("bfloat16"), err);
+    free(out);
+    st_close(st);
+    free(half);
+    free(wide);
+    return rc;
+}
+
 int ckpt_export(const char *path, const char *base_dir, enum ckpt_export as,
-                const char *out, struct err *err) {
+                bool is_bf16, const char *out, struct err *err) {
     static const char *const peft[] = {CKPT_ADAPTER_CONF, CKPT_ADAPTER};
     static const char *const full[] = {"config.json",
                                        CKPT_MODEL,
@@ -163,6 +194,8 @@ int ckpt_export(const char *path, const char *base_dir, enum ckpt_export as,
     int rc = as == EXPORT_PEFT  ? copy_all(path, tmp, peft, 2, err)
              : m.lora_rank == 0 ? copy_all(path, tmp, full, 7, err)
                                 : merge_write(path, base_dir, tmp, err);
+    if (rc == 0 && as == EXPORT_HF && is_bf16)
+        rc = narrow(tmp, err);
     if (rc == 0)
         rc = fs_dir_commit(tmp, out, err);
     if (rc < 0) {

@@ -27,6 +27,9 @@ int base_files_copy(const char *base_dir, const char *to, struct err *err);
 int space_check(const char *path, int64_t bytes, struct err *err);
 
 /* A fresh directory beside path, ".tmp-<pid>-name"; free() it. */
+/* FROM/config.json with one key changed as TO/config.json; takes the value. */
+int conf_edit(const char *from_dir, const char *to_dir, const char *key,
+              json_t *value, struct err *err);
 char *tmp_dir_new(const char *path, struct err *err);
 
 #endif

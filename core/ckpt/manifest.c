@@ -209,21 +209,22 @@ int peft_conf_write(const char *path, const struct manifest *m,
     return rc;
 }
 
-static int conf_copy(const char *base_dir, const char *to, struct err *err) {
-    char *from = fs_path("%s/config.json", base_dir);
-    char *dest = fs_path("%s/config.json", to);
+int conf_edit(const char *from_dir, const char *to_dir, const char *key,
+              json_t *value, struct err *err) {
+    char *from = fs_path("%s/config.json", from_dir);
+    char *dest = fs_path("%s/config.json", to_dir);
     json_t *j = json_read_file(from, MANIFEST_MAX, err);
     int rc = -1;
     if (j) {
-        if (json_object_get(j, "torch_dtype"))
-            json_object_set_new(j, "torch_dtype", json_string("float32"));
-        else
-            json_object_set_new(j, "dtype", json_string("float32"));
+        bool old = strcmp(key, "dtype") == 0 &&
+                   json_object_get(j, "torch_dtype"); /* transformers 4 */
+        json_object_set(j, old ? "torch_dtype" : key, value);
         char *text = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
         CHECK(text, "out of memory for a config");
         rc = fs_write_atomic(dest, text, strlen(text), err);
         free(text);
     }
+    json_decref(value);
     json_decref(j);
     free(from);
     free(dest);
@@ -234,7 +235,7 @@ int base_files_copy(const char *base_dir, const char *to, struct err *err) {
     static const char *const names[] = {
         "generation_config.json", "special_tokens_map.json", "tokenizer.json",
         "tokenizer_config.json", "chat_template.jinja"};
-    int rc = conf_copy(base_dir, to, err);
+    int rc = conf_edit(base_dir, to, "dtype", json_string("float32"), err);
     for (size_t i = 0; rc == 0 && i < sizeof names / sizeof *names; i++) {
         char *from = fs_path("%s/%s", base_dir, names[i]);
         char *dest = fs_path("%s/%s", to, names[i]);

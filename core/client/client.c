@@ -12,6 +12,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,15 +70,17 @@ void client_close(struct client *c) {
 /* ---- starting a daemon ---- */
 
 /* In the grandchild: a process of its own, with nothing of the caller's. */
-static void daemon_exec(const char *home) {
+static void daemon_exec(const char *home, int report) {
     static char serve[] = "serve", flag[] = "--home", name[] = "fettle";
-    char *argv[] = {name, serve, flag, (char *)home, NULL};
+    static char detach[] = "--detach";
+    char *argv[] = {name, serve, detach, flag, (char *)home, NULL};
     int null = open("/dev/null", O_RDWR);
     setsid();
     if (chdir("/") < 0) /* only not to pin a directory */
         _exit(126);
-    for (int fd = 0; fd < 3; fd++)
-        dup2(null, fd);
+    dup2(null, 0);
+    dup2(null, 1);
+    dup2(report, 2);
     for (int fd = 3; fd < 256; fd++)
         close(fd);
     sigset_t none;
@@ -85,20 +88,6 @@ static void daemon_exec(const char *home) {
     sigprocmask(SIG_SETMASK, &none, NULL);
     execv("/proc/self/exe", argv);
     _exit(127);
-}
-
-static int daemon_start(struct client *c, struct err *err) {
-    pid_t pid = fork();
-    if (pid < 0)
-        return err_sys(err, "start the daemon");
-    if (pid == 0) {
-        if (fork() == 0)
-            daemon_exec(c->home);
-        _exit(0);
-    }
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        ;
-    return 0;
 }
 
 static bool daemon_runs(struct client *c) {
@@ -109,6 +98,49 @@ static bool daemon_runs(struct client *c) {
     if (fd >= 0)
         close(fd);
     return fd < 0;
+}
+
+/* What the daemon says until it lets go of its stderr: nothing when it is
+ * up. */
+static void daemon_report(int fd, char *line, size_t size) {
+    int64_t end = clock_mono_us() + (int64_t)START_MS * 1000;
+    size_t n = 0;
+    struct pollfd p = {fd, POLLIN, 0};
+    while (n + 1 < size && clock_mono_us() < end) {
+        int rc = poll(&p, 1, 100);
+        ssize_t k = rc > 0 ? read(fd, line + n, size - 1 - n) : -1;
+        if (rc > 0 && k <= 0)
+            break;
+        n += k > 0 ? (size_t)k : 0;
+    }
+    line[n] = 0;
+    line[strcspn(line, "\n")] = 0;
+}
+
+/* Another daemon may win the race to the lock; that is as good. */
+static int daemon_start(struct client *c, struct err *err) {
+    char line[512];
+    int report[2];
+    if (pipe2(report, O_CLOEXEC) < 0)
+        return err_sys(err, "start the daemon");
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (fork() == 0)
+            daemon_exec(c->home, report[1]);
+        _exit(0);
+    }
+    close(report[1]);
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    daemon_report(report[0], line, sizeof line);
+    close(report[0]);
+    if (pid < 0)
+        return err_sys(err, "start the daemon");
+    const char *why = strncmp(line, "fettle: ", 8) == 0 ? line + 8 : line;
+    if (*why && !daemon_runs(c))
+        return err_set(err, ERR_UNAVAILABLE, "the daemon does not start: %s",
+                       why);
+    return 0;
 }
 
 /* ---- one exchange ---- */

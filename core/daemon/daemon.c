@@ -109,6 +109,14 @@ static void daemon_loop(struct daemon *d, int sigfd) {
     }
 }
 
+static void stdio_let_go(void) {
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; null >= 0 && fd < 3; fd++)
+        dup2(null, fd);
+    if (null > 2)
+        close(null);
+}
+
 int daemon_serve(const struct daemon_opts *o, struct err *err) {
     struct daemon *d = calloc(1, sizeof *d);
     CHECK(d, "out of memory for a daemon");
@@ -136,6 +144,8 @@ int daemon_serve(const struct daemon_opts *o, struct err *err) {
     if (rc == 0) {
         log_line(d->log, LOG_INFO, "serving %s, pid %d", d->o.home,
                  (int)getpid());
+        if (d->o.detach)
+            stdio_let_go();
         daemon_loop(d, sigfd);
     }
     if (rc < 0 && d->log)

@@ -14,7 +14,7 @@ trap '"$fettle" stop >/dev/null 2>&1; rm -rf "$work"' EXIT
     batch_size=64 learning_rate=4e-3 lr_schedule=cosine warmup_steps=100 \
     weight_decay=0.05 grad_clip_norm=1 \
     test_size=200 eval_every=250 save_every=500 sample_every=0 --wait
-"$fettle" export 1/final --as hf -o "$work/trained"
+"$fettle" export 1/final --as hf --dtype bf16 -o "$work/trained"
 rm -rf "$out"
 mkdir -p "$(dirname "$out")"
 cp -R "$work/trained" "$out"

@@ -1,0 +1,265 @@
+/* From nothing to a checkpoint that answers, by the verbs of a user. */
+#include "tests/sys/sys.h"
+
+Suite *spine_suite(void);
+
+/* A short run; its summary. */
+static json_t *short_run(const char *data, const char *more) {
+    return FETTLE_JSON(NULL,
+                       "run sft model=starter data=%s batch_size=4 "
+                       "save_every=3 eval_every=2 sample_every=0 %s --wait "
+                       "--json",
+                       data, more);
+}
+
+START_TEST(demo_ends_in_a_deployed_checkpoint_that_answers) {
+    size_t i;
+    json_t *v, *j = FETTLE_JSON(NULL, "demo --no-screen --json");
+    ck_assert_str_eq(str_at(j, "deployment"), "demo");
+    ck_assert_uint_ge(json_array_size(json_object_get(j, "answers")), 3);
+    json_array_foreach(json_object_get(j, "answers"), i, v)
+        ck_assert_msg(json_is_true(json_object_get(v, "right")), "%s -> %s",
+                      str_at(v, "question"), str_at(v, "answer"));
+    json_decref(j);
+    j = FETTLE_JSON(NULL, "deployments --json");
+    ck_assert_str_eq(str_at(json_array_get(j, 0), "name"), "demo");
+    ck_assert_str_eq(str_at(json_array_get(j, 0), "checkpoint"), "1/final");
+    json_decref(j);
+    struct out o =
+        fettle("Where does Greta live?\n", "chat demo --temperature 0");
+    ck_assert_int_eq(o.status, 0);
+    ck_assert_msg(strstr(o.out, "Church Road") != NULL, "%s", o.out);
+    out_free(&o);
+}
+END_TEST
+
+START_TEST(a_run_is_recorded_whole) {
+    sys_add_starter();
+    char *data = sys_rows(40);
+    json_t *j = short_run(data, "test_size=8");
+    ck_assert_str_eq(str_at(j, "state"), "done");
+    ck_assert_int_eq((int)num_at(j, "steps"), 8);
+    json_t *m = json_object_get(j, "metrics");
+    static const char *const names[] = {
+        "train_mean_nll",  "loss:sum",      "test/nll",      "num_tokens",
+        "num_loss_tokens", "num_sequences", "learning_rate", "grad_norm",
+        "epoch",           "progress",      "time/step_s",   "tokens_per_s"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        ck_assert_msg(json_object_get(m, names[i]) != NULL, "no %s", names[i]);
+    ck_assert(num_at(m, "num_sequences") == 4);
+    ck_assert(num_at(m, "num_tokens") == 20);
+    ck_assert(num_at(m, "num_loss_tokens") == 20);
+    ck_assert_uint_eq(json_array_size(json_object_get(j, "checkpoints")), 3);
+    json_decref(j);
+    struct out o = fettle(NULL, "metrics 1 train_mean_nll --json");
+    int step = 0;
+    for (char *save, *l = strtok_r(o.out, "\n", &save); l;
+         l = strtok_r(NULL, "\n", &save), step++) {
+        json_t *p = json_loads(l, 0, NULL);
+        ck_assert_int_eq((int)num_at(p, "step"), step);
+        ck_assert_int_eq((int)num_at(p, "run"), 1);
+        json_decref(p);
+    }
+    ck_assert_int_eq(step, 8);
+    out_free(&o);
+    free(data);
+}
+END_TEST
+
+START_TEST(the_same_run_again_gives_the_same_losses) {
+    sys_add_starter();
+    char *data = sys_rows(24);
+    for (int i = 0; i < 2; i++)
+        json_decref(short_run(data, "lora_rank=4"));
+    struct out a = fettle(NULL, "metrics 1 train_mean_nll grad_norm");
+    struct out b = fettle(NULL, "metrics 2 train_mean_nll grad_norm");
+    ck_assert_str_eq(a.out, b.out);
+    ck_assert_uint_gt(strlen(a.out), 50);
+    out_free(&a);
+    out_free(&b);
+    free(data);
+}
+END_TEST
+
+START_TEST(trainer_and_sampler_give_the_same_bits) {
+    sys_add_starter();
+    static const char row[] = "{\"tokens\":[5,9,100,42,7,77,300,12,8,1000]}\n";
+    struct out a = fettle(row, "logprobs starter");
+    struct out b = fettle(row, "logprobs starter --sampler");
+    ck_assert_int_eq(a.status, 0);
+    ck_assert_msg(strncmp(a.out, "{\"logprobs\":[null,", 18) == 0, "%s", a.out);
+    ck_assert_str_eq(a.out, b.out);
+    out_free(&a);
+    out_free(&b);
+}
+END_TEST
+
+START_TEST(promoted_deployed_answering_and_gone) {
+    sys_add_starter();
+    char *data = sys_rows(16);
+    json_decref(short_run(data, ""));
+    json_decref(FETTLE_JSON(NULL, "promote 1/final best --json"));
+    json_t *j = FETTLE_JSON(NULL, "ckpt 1 --json");
+    bool seen = false;
+    for (size_t i = 0; i < json_array_size(j); i++) {
+        const json_t *k = json_array_get(j, i);
+        if (strcmp(str_at(k, "id"), "1/final") == 0)
+            seen = strcmp(str_at(k, "promoted"), "best") == 0;
+    }
+    ck_assert(seen);
+    json_decref(j);
+    FETTLE_OK(NULL, "deploy best chatty");
+    j = FETTLE_JSON(NULL, "sample chatty --prompt Hello --n 3 --seed 1 "
+                          "--max-tokens 5 --json");
+    json_t *s = json_object_get(j, "samples");
+    ck_assert_uint_eq(json_array_size(s), 3);
+    ck_assert(json_is_string(json_object_get(json_array_get(s, 0), "text")));
+    json_t *again = FETTLE_JSON(
+        NULL,
+        "sample chatty --prompt Hello --n 3 --seed 1 --max-tokens 5 --json");
+    ck_assert(json_equal(j, again));
+    json_decref(j);
+    json_decref(again);
+    FETTLE_OK(NULL, "undeploy chatty");
+    fettle_fails(fettle(NULL, "sample chatty --prompt x"), 66, "chatty");
+    free(data);
+}
+END_TEST
+
+START_TEST(text_survives_the_tokenizer_and_the_renderer) {
+    sys_add_starter();
+    json_t *j =
+        FETTLE_JSON("{\"text\":\"Mira has a goat.\"}\n", "tokenize starter");
+    char *line = json_dumps(j, JSON_COMPACT);
+    json_t *back = FETTLE_JSON(line, "detokenize starter");
+    ck_assert_str_eq(str_at(back, "text"), "Mira has a goat.");
+    json_decref(j);
+    json_decref(back);
+    free(line);
+    j = FETTLE_JSON("{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},"
+                    "{\"role\":\"assistant\",\"content\":\"Hello!\"}]}\n",
+                    "render starter");
+    ck_assert_str_eq(str_at(j, "text"),
+                     "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+                     "Hello!<|im_end|>");
+    const json_t *t = json_object_get(j, "tokens");
+    const json_t *w = json_object_get(j, "weights");
+    ck_assert_uint_eq(json_array_size(t), json_array_size(w));
+    ck_assert(json_number_value(json_array_get(w, 0)) == 0);
+    ck_assert(json_number_value(json_array_get(w, json_array_size(w) - 1)) ==
+              1);
+    json_decref(j);
+}
+END_TEST
+
+START_TEST(exports_are_directories_that_can_be_added_again) {
+    sys_add_starter();
+    char *data = sys_rows(16);
+    json_decref(short_run(data, "lora_rank=4"));
+    FETTLE_OK(NULL, "export 1/final --as peft -o %s/peft", sys_home);
+    FETTLE_OK(NULL, "export 1/final --as merged -o %s/hf", sys_home);
+    FETTLE_OK(NULL, "model add merged %s/hf", sys_home);
+    static const char row[] = "{\"tokens\":[5,9,100,42,7]}\n";
+    struct out a = fettle(row, "logprobs merged");
+    ck_assert_int_eq(a.status, 0);
+    out_free(&a);
+    fettle_fails(fettle(NULL, "export 1/final --as hf -o %s/hf", sys_home), 65,
+                 "hf");
+    free(data);
+}
+END_TEST
+
+static json_t *state_of(int run) {
+    return FETTLE_JSON(NULL, "show %d --json", run);
+}
+
+static void wait_state(int run, const char *want) {
+    for (int i = 0;; i++) {
+        json_t *j = state_of(run);
+        bool there = strcmp(str_at(j, "state"), want) == 0;
+        ck_assert_msg(there || i < 300, "run %d is %s, not %s", run,
+                      str_at(j, "state"), want);
+        json_decref(j);
+        if (there)
+            return;
+        usleep(20000);
+    }
+}
+
+START_TEST(pause_resume_and_kill_do_what_they_say) {
+    sys_add_starter();
+    char *data = sys_rows(60);
+    json_t *j = FETTLE_JSON(NULL,
+                            "run sft model=starter data=%s num_epochs=5000 "
+                            "eval_every=0 sample_every=0 save_every=0 --json",
+                            data);
+    ck_assert_int_eq((int)num_at(j, "run"), 1);
+    json_decref(j);
+    wait_state(1, "running");
+    FETTLE_OK(NULL, "pause 1");
+    wait_state(1, "paused");
+    FETTLE_OK(NULL, "resume 1");
+    wait_state(1, "running");
+    FETTLE_OK(NULL, "kill 1");
+    wait_state(1, "killed");
+    fettle_fails(fettle(NULL, "resume 1"), 65, "run 1");
+    free(data);
+}
+END_TEST
+
+/* Processes that have the home in their command line. */
+static int processes(void) {
+    struct out o =
+        sys_exec(NULL, (char *[]){"pgrep", "-c", "-f", "--", sys_home, NULL});
+    int n = (int)strtol(o.out, NULL, 10);
+    out_free(&o);
+    return n;
+}
+
+START_TEST(stop_leaves_nothing_running) {
+    sys_add_starter();
+    char *data = sys_rows(60);
+    FETTLE_OK(NULL, "run sft model=starter data=%s num_epochs=5000", data);
+    wait_state(1, "running");
+    ck_assert_int_gt(processes(), 0);
+    FETTLE_OK(NULL, "stop");
+    ck_assert_int_eq(processes(), 0);
+    fettle_fails(fettle(NULL, "status"), 69, "daemon");
+    free(data);
+}
+END_TEST
+
+START_TEST(a_stopped_run_goes_on_when_the_daemon_is_back) {
+    sys_add_starter();
+    char *data = sys_rows(60);
+    FETTLE_OK(NULL,
+              "run sft model=starter data=%s max_steps=200 num_epochs=100 "
+              "batch_size=50 eval_every=0 sample_every=0",
+              data);
+    wait_state(1, "running");
+    FETTLE_OK(NULL, "stop");
+    FETTLE_OK(NULL, "model list");
+    FETTLE_OK(NULL, "deploy starter base");
+    wait_state(1, "done");
+    free(data);
+}
+END_TEST
+
+Suite *spine_suite(void) {
+    Suite *s = suite_create("spine");
+    TCase *t = tcase_create("spine");
+    tcase_set_timeout(t, 240);
+    tcase_add_checked_fixture(t, sys_setup, sys_teardown);
+    tcase_add_test(t, demo_ends_in_a_deployed_checkpoint_that_answers);
+    tcase_add_test(t, a_run_is_recorded_whole);
+    tcase_add_test(t, the_same_run_again_gives_the_same_losses);
+    tcase_add_test(t, trainer_and_sampler_give_the_same_bits);
+    tcase_add_test(t, promoted_deployed_answering_and_gone);
+    tcase_add_test(t, text_survives_the_tokenizer_and_the_renderer);
+    tcase_add_test(t, exports_are_directories_that_can_be_added_again);
+    tcase_add_test(t, pause_resume_and_kill_do_what_they_say);
+    tcase_add_test(t, stop_leaves_nothing_running);
+    tcase_add_test(t, a_stopped_run_goes_on_when_the_daemon_is_back);
+    suite_add_tcase(s, t);
+    return s;
+}
