@@ -18,7 +18,7 @@ struct list {
     const struct list_col *col;
     int ncol;
     const char *empty;
-    bool has_head;
+    bool has_head, keeps_top, untouched;
     int sort_col;
     bool sort_up;
     int hit_cmd;
@@ -36,7 +36,7 @@ struct list *list_new(struct list_src src, const struct list_col *cols, int n) {
     l->col = cols;
     l->ncol = n < LIST_COLS_MAX ? n : LIST_COLS_MAX;
     l->empty = "";
-    l->has_head = true;
+    l->has_head = l->untouched = true;
     l->sort_col = l->row = -1;
     l->page = 1;
     list_sync(l);
@@ -52,6 +52,7 @@ void list_free(struct list *l) {
 
 void list_empty_text(struct list *l, const char *text) { l->empty = text; }
 void list_head(struct list *l, bool show) { l->has_head = show; }
+void list_keeps_top(struct list *l, bool on) { l->keeps_top = on; }
 void list_hits(struct list *l, int hit_cmd) { l->hit_cmd = hit_cmd; }
 int list_row(const struct list *l) { return l->row; }
 int64_t list_id(const struct list *l) { return l->row < 0 ? 0 : l->id; }
@@ -64,7 +65,7 @@ void list_sort(struct list *l, int col, bool ascending) {
 
 /* ---- selection ---- */
 
-void list_select_row(struct list *l, int row) {
+static void set_row(struct list *l, int row) {
     if (l->count == 0) {
         l->row = -1;
         l->id = 0;
@@ -72,6 +73,11 @@ void list_select_row(struct list *l, int row) {
     }
     l->row = row < 0 ? 0 : row >= l->count ? l->count - 1 : row;
     l->id = l->src.id(l->src.arg, l->row);
+}
+
+void list_select_row(struct list *l, int row) {
+    l->untouched = false;
+    set_row(l, row);
 }
 
 static int find_id(const struct list *l, int64_t id) {
@@ -87,13 +93,17 @@ bool list_sync(struct list *l) {
     int64_t id = l->id;
     int old = l->row;
     l->count = l->src.count(l->src.arg);
+    if (l->keeps_top && l->untouched) {
+        set_row(l, 0);
+        return old >= 0 && l->id != id;
+    }
     int row = l->count > 0 && old >= 0 ? find_id(l, id) : -1;
     if (row >= 0) {
         l->top += row - old; /* the row stays where it is on the screen */
         l->row = row;
         return false;
     }
-    list_select_row(l, old < 0 ? 0 : old);
+    set_row(l, old < 0 ? 0 : old);
     return old >= 0;
 }
 

@@ -55,6 +55,9 @@ bool list_sync(struct list *l);
 /* Shown instead of rows when there are none; borrowed. Lines by \n. */
 void list_empty_text(struct list *l, const char *text);
 void list_head(struct list *l, bool show); /* column heads, on by default */
+/* Until the selection is first moved it is the first row, whatever arrives
+ * above it; off by default. */
+void list_keeps_top(struct list *l, bool on);
 /* Which column is sorted, -1 none; shows ▼ or ▲. */
 void list_sort(struct list *l, int col, bool ascending);
 

@@ -26,6 +26,7 @@ struct sheet {
     struct {
         char *label;
         struct edit *edit;
+        bool suggested; /* what is typed first replaces the text */
     } field[SHEET_FIELDS];
     int nfield, focus; /* the field being edited */
     int top;           /* rows scrolled away */
@@ -95,6 +96,7 @@ int sheet_field(struct sheet *sh, const char *label, const char *value) {
     }
     edit_set(e, value);
     sh->field[sh->nfield].label = copy;
+    sh->field[sh->nfield].suggested = true;
     sh->field[sh->nfield++].edit = e;
     widen(sh, label);
     return 0;
@@ -115,6 +117,19 @@ const char *sheet_value(const struct sheet *sh, int i) {
 void sheet_error(struct sheet *sh, const char *text) {
     free(sh->error);
     sh->error = text ? strdup(text) : NULL;
+}
+
+/* Text replaces a suggestion; any other key makes it the user's own. */
+static void type_in(struct sheet *sh, const struct ev *ev) {
+    struct edit *e = sh->field[sh->focus].edit;
+    bool text = ev->kind == EV_PASTE ||
+                (ev->kind == EV_KEY && ev->key >= ' ' && ev->key < KEY_FIRST &&
+                 ev->key != KEY_BACKSPACE);
+    if (text && sh->field[sh->focus].suggested)
+        edit_set(e, "");
+    sh->field[sh->focus].suggested &= ev->kind != EV_KEY && !text;
+    if (edit_event(e, ev) == EDIT_CHANGED)
+        sheet_error(sh, NULL);
 }
 
 static enum popup_result sheet_go(struct sheet *sh) {
@@ -144,8 +159,8 @@ enum popup_result sheet_event(struct sheet *sh, const struct ev *ev) {
             sh->focus = (sh->focus + 1) % sh->nfield;
         else if (key == (MOD_SHIFT | KEY_TAB) || key == KEY_UP)
             sh->focus = (sh->focus + sh->nfield - 1) % sh->nfield;
-        else if (edit_event(sh->field[sh->focus].edit, ev) == EDIT_CHANGED)
-            sheet_error(sh, NULL);
+        else
+            type_in(sh, ev);
         return POPUP_OPEN;
     }
     if (key == 'j' || key == KEY_DOWN)

@@ -41,7 +41,8 @@ int sheet_row(struct sheet *sh, const char *label, enum role r,
               const char *text);
 /* Enter works only after this was typed (names of what will be lost). */
 int sheet_type(struct sheet *sh, const char *name);
-/* A line to fill in, with a start value; sheet_value() reads field i from 0.
+/* A line to fill in, with a suggestion that the first text typed replaces (a
+ * motion keeps it); sheet_value() reads field i from 0.
  * Tab and Up/Down go between fields. */
 int sheet_field(struct sheet *sh, const char *label, const char *value);
 const char *sheet_value(const struct sheet *sh, int i);

@@ -38,6 +38,7 @@ void app_go(struct app *a, enum view_id v) {
             a->n_back--;
     a->back[a->n_back++] = a->view;
     a->view = v;
+    list_select(a->jobs, a->run); /* looked at: newer runs do not replace it */
     a->typing = v == VIEW_CHAT && *a->target;
     list_sync(a->ckpts);
 }
@@ -305,7 +306,57 @@ static void cmd_suspend(void *arg, const char *args) {
         term_suspend(a->term);
 }
 
+/* Keys that the shown view takes itself, as commands, so that help, palette
+ * and hints know of them. */
+static void look(struct app *a, uint32_t key) {
+    views[a->view]->key(a, &(struct ev){.kind = EV_KEY, .key = key});
+}
+#define LOOK(name, letter) \
+    static void look_##name(void *a, const char *args) { \
+        (void)args; \
+        look(a, letter); \
+    }
+LOOK(next, 'j')
+LOOK(previous, 'k')
+LOOK(first, 'g')
+LOOK(last, 'G')
+LOOK(all, 'a')
+LOOK(earlier, ',')
+LOOK(later, '.')
+LOOK(left, 'h')
+LOOK(right, 'l')
+LOOK(mark_left, '{')
+LOOK(mark_right, '}')
+LOOK(live, 't')
+LOOK(zoom_in, '+')
+LOOK(zoom_out, '-')
+LOOK(fit, '0')
+LOOK(pan_left, '<')
+LOOK(pan_right, '>')
+LOOK(scale, 'v')
+LOOK(smooth, 'm')
+LOOK(clip, 'o')
+LOOK(follow, 'f')
+
 #define GLOBAL "global"
+#define LIST_ROWS(ctx) \
+    {ctx ".next", "Next row", "the one below", "j Down", ctx, 0, \
+     "",          NULL,       look_next}, \
+        {ctx ".previous", \
+         "Previous row", \
+         "the one above", \
+         "k Up", \
+         ctx, \
+         0, \
+         "", \
+         NULL, \
+         look_previous}, \
+        {ctx ".first", "First row", "the top", "g Home", ctx, 0, \
+         "",           NULL,        look_first}, \
+    { \
+        ctx ".last", "Last row", "the bottom", "G End", ctx, CMD_MOTION, "", \
+            NULL, look_last \
+    }
 const struct cmd app_cmds[] = {
     {"view.jobs", "Jobs", "all runs", "1", GLOBAL, 0, "", NULL, go_jobs},
     {"view.run", "Run", "curves, events and log of one run", "2", GLOBAL, 0, "",
@@ -336,6 +387,7 @@ const struct cmd app_cmds[] = {
      0, "open", NULL, cmd_open},
     {"jobs.filter", "Filter the runs", "words, state:…, cfg.KEY>=…", "/",
      "jobs", 0, "filter", NULL, cmd_filter},
+    LIST_ROWS("jobs"),
     {"job.pause", "Pause or resume", "asks first", "Z", "jobs", CMD_MUTATES,
      "pause", no_run, cmd_pause},
     {"job.kill", "Stop the run", "asks first", "K", "jobs", CMD_MUTATES, "stop",
@@ -344,6 +396,42 @@ const struct cmd app_cmds[] = {
      CMD_MUTATES, "pause", no_run, cmd_pause},
     {"run.kill", "Stop this run", "asks first", "K", "run", CMD_MUTATES, "stop",
      no_run, cmd_kill},
+    {"run.left", "Crosshair left", "reads the values there", "h Left", "run", 0,
+     "h/l read", NULL, look_left},
+    {"run.right", "Crosshair right", "reads the values there", "l Right", "run",
+     0, "", NULL, look_right},
+    {"run.mark.left", "Checkpoint before", "crosshair to it", "{", "run", 0, "",
+     NULL, look_mark_left},
+    {"run.mark.right", "Checkpoint after", "crosshair to it", "}", "run", 0, "",
+     NULL, look_mark_right},
+    {"run.live", "Live", "no crosshair, the newest values", "t", "run", 0, "",
+     NULL, look_live},
+    {"run.scale", "Scale of the axis", "linear, logarithmic, symmetric", "v",
+     "run", 0, "scale", NULL, look_scale},
+    {"run.smooth", "Smoothing", "0, .6, .9, .97, .99", "m", "run", 0, "smooth",
+     NULL, look_smooth},
+    {"run.clip", "Clip outliers", "or show all points", "o", "run", 0, "", NULL,
+     look_clip},
+    {"run.zoom.in", "Zoom in", "around the crosshair", "+ =", "run", 0, "",
+     NULL, look_zoom_in},
+    {"run.zoom.out", "Zoom out", "around the crosshair", "-", "run", 0, "",
+     NULL, look_zoom_out},
+    {"run.fit", "Fit", "the whole run again", "0", "run", 0, "", NULL,
+     look_fit},
+    {"run.pan.left", "Pan left", "when zoomed", "<", "run", 0, "", NULL,
+     look_pan_left},
+    {"run.pan.right", "Pan right", "when zoomed", ">", "run", 0, "", NULL,
+     look_pan_right},
+    {"run.follow", "Follow the log", "or let it stand", "f", "run", 0, "", NULL,
+     look_follow},
+    LIST_ROWS("ckpt"),
+    {"ckpt.all", "All runs", "or this run's checkpoints only", "a", "ckpt", 0,
+     "", NULL, look_all},
+    LIST_ROWS("samples"),
+    {"samples.earlier", "Earlier step", "moves B", ",", "samples", 0,
+     ",/. step", NULL, look_earlier},
+    {"samples.later", "Later step", "moves B", ".", "samples", 0, "", NULL,
+     look_later},
     {"ckpt.promote", "Promote", "gives the checkpoint a name", "P", "ckpt",
      CMD_MUTATES | CMD_ARGS, "promote", no_ckpt, cmd_promote},
     {"ckpt.deploy", "Deploy", "serves the checkpoint under a name", "D", "ckpt",
@@ -352,6 +440,7 @@ const struct cmd app_cmds[] = {
      "ckpt", CMD_MUTATES, "chat", no_ckpt, cmd_ckpt_chat},
     {"ckpt.delete", "Delete the checkpoint", "its name is typed first", "X",
      "ckpt", CMD_MUTATES | CMD_DESTRUCTIVE, "delete", no_ckpt, cmd_ckpt_rm},
+    LIST_ROWS("deploy"),
     {"deploy.chat", "Chat with the deployment", "as its users would", "C",
      "deploy", CMD_MUTATES, "chat", no_deploy, cmd_deploy_chat},
     {"deploy.undeploy", "Undeploy", "asks first", "U", "deploy", CMD_MUTATES,
@@ -362,7 +451,7 @@ const int app_n_cmds = (int)(sizeof app_cmds / sizeof *app_cmds);
 /* ---- drawing ---- */
 
 static void header_right(const struct app *a, char *buf, size_t cap) {
-    time_t now = (time_t)(clock_wall_us() / 1000000);
+    time_t now = (time_t)(a->wall_us / 1000000);
     struct tm tm;
     char alerts[24] = "";
     localtime_r(&now, &tm);
@@ -531,20 +620,25 @@ static void on_event(void *arg, const struct ev *ev) {
     loop_dirty(a->loop);
 }
 
-static void on_draw(void *arg, struct surf *s) { app_draw(arg, s); }
+static void on_draw(void *arg, struct surf *s) {
+    struct app *a = arg;
+    a->wall_us = clock_wall_us();
+    app_draw(a, s);
+}
 
-/* A new snapshot: lists follow their selections; a first run is selected. */
-void app_snap(struct app *a, const struct snap *s);
 void app_snap(struct app *a, const struct snap *s) {
+    bool is_first = a->snap->runs.n == 0;
     a->snap = s;
-    list_sync(a->jobs);
+    bool moved = list_sync(a->jobs);
+    if (s->runs.n == 0)
+        ; /* nothing yet, or the store is away for a moment */
+    else if (is_first && a->run)
+        list_select(a->jobs, a->run);
+    else if (moved || a->run == 0)
+        a->run = list_id(a->jobs);
     list_sync(a->ckpts);
     list_sync(a->deploys);
     list_sync(a->prompts);
-    if (a->run == 0 && s->runs.n > 0) {
-        a->run = s->runs.row[0].id;
-        list_select(a->jobs, a->run);
-    }
 }
 
 static void on_feed(void *arg) {
@@ -576,7 +670,6 @@ static void on_minute(void *arg) {
 
 /* ---- life ---- */
 
-int app_init(struct app *a, struct err *err);
 int app_init(struct app *a, struct err *err) {
     static const struct snap nothing;
     a->snap = &nothing;
@@ -600,7 +693,6 @@ int app_init(struct app *a, struct err *err) {
     return err_set(err, ERR_NOMEM, "open the screen: out of memory");
 }
 
-void app_release(struct app *a);
 void app_release(struct app *a) {
     sheet_free(a->sheet);
     finder_free(a->finder);

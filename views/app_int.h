@@ -59,6 +59,7 @@ struct app {
     int n_back;
     struct message msg;
     bool stop;
+    int64_t wall_us; /* the clock in the corner */
     /* above the panes, at most one */
     struct sheet *sheet;
     struct act act; /* what the sheet asks for */
@@ -91,7 +92,13 @@ void app_open_run(struct app *a, int64_t run);
 void app_say(struct app *a, enum role role, const char *text);
 int64_t app_now(const struct app *a);
 
-/* For screens without a terminal: draws the app as it is. */
+/* The app without terminal, loop and feed: what tests draw, too. A zeroed
+ * struct; after a failed init, release it all the same. */
+int app_init(struct app *a, struct err *err);
+void app_release(struct app *a);
+/* Shows another snapshot, which must outlive the next: lists follow their
+ * selections; at first the newest run is the selected one. */
+void app_snap(struct app *a, const struct snap *s);
 void app_draw(struct app *a, struct surf *s);
 
 /* ---- what views share ---- */

@@ -69,9 +69,12 @@ static void cell(void *arg, int row, int col, char *buf, size_t cap,
 struct list *ckpts_list(struct app *a) {
     struct list *l = list_new((struct list_src){count, id, cell, a}, cols,
                               (int)(sizeof cols / sizeof *cols));
-    if (l)
-        list_empty_text(l, "No checkpoints yet: a run saves one every "
-                           "save_every steps, and `final` at its end.");
+    if (!l)
+        return NULL;
+    list_keeps_top(l, true);
+    list_empty_text(l,
+                    "No checkpoints yet.\n\nA run saves one every save_every "
+                    "steps,\nand `final` at its end.");
     return l;
 }
 
@@ -88,7 +91,8 @@ static void draw_detail(struct app *a, struct surf *s, struct rect r) {
         return;
     served_as(a, k->id, served, sizeof served);
     surf_printf(s, r.x, y++, r.w, ROLE_TEXT,
-                "%s is state after %lld optimizer steps on %s", k->id,
+                "%s: %s after %lld optimizer steps on %s", k->id,
+                strcmp(k->kind, "state") == 0 ? "resumable state" : k->kind,
                 (long long)k->step, k->model);
     surf_printf(s, r.x, y++, r.w, ROLE_TEXT, "promoted as  %s",
                 *k->promoted ? k->promoted : "(nothing)");

@@ -66,7 +66,8 @@ static const struct cli_opt doctor_opts[] = {
     {"--plan", "MODEL", "memory that training this model takes"}, END};
 static const struct cli_opt demo_opts[] = {
     {"--no-screen", NULL, "plain progress, also on a terminal"}, END};
-static const struct cli_opt starter_opts[] = {{"-o", "DIR", ""}, END};
+static const struct cli_opt starter_opts[] = {
+    {"-o", "DIR", "where, made when missing"}, END};
 
 static const struct cli_verb verbs[] = {
     {"demo", "", "train the built-in starter model on built-in data", "", 0, 0,

@@ -42,7 +42,7 @@ static void progress(struct cli *c, struct store *st, const struct store_run *r,
     *shown = r->cursor;
     store_metric_last(st, r->id, "train_mean_nll", &nll);
     store_metric_last(st, r->id, "tokens_per_s", &tps);
-    snprintf(line, sizeof line, "%sstep %lld/%lld  nll %.4f  %.0f tok/s%s",
+    snprintf(line, sizeof line, "%sstep %lld/%lld  nll %.4g  %.0f tok/s%s",
              isatty(STDERR_FILENO) ? "\r\033[K" : "", (long long)r->cursor,
              (long long)r->planned, nll, tps,
              isatty(STDERR_FILENO) ? "" : "\n");

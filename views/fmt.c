@@ -31,7 +31,8 @@ void fmt_secs(double s, char *buf, size_t cap) {
     else if (s < 6000)
         snprintf(buf, cap, "%.0fm", s / 60);
     else if (s < 172800)
-        snprintf(buf, cap, "%.0fh%02.0f", floor(s / 3600), fmod(s, 3600) / 60);
+        snprintf(buf, cap, "%.0fh%02.0f", floor(s / 3600),
+                 floor(fmod(s, 3600) / 60));
     else
         snprintf(buf, cap, "%.0fd", s / 86400);
 }
@@ -41,14 +42,22 @@ void fmt_age(int64_t us, char *buf, size_t cap) {
 }
 
 void fmt_num(double v, char *buf, size_t cap) {
+    double m = fabs(v);
     if (isnan(v))
         snprintf(buf, cap, "-");
-    else if (fabs(v) >= 10000)
+    else if (isinf(v))
+        snprintf(buf, cap, v > 0 ? "inf" : "-inf");
+    else if (m >= 10000)
         snprintf(buf, cap, "%.1fk", v / 1000);
-    else if (v != 0 && fabs(v) < 1e-3)
+    else if (m != 0 && m < 1e-3)
         snprintf(buf, cap, "%.1e", v);
-    else
-        snprintf(buf, cap, "%.4f", v);
+    else /* five digits */
+        snprintf(buf, cap, "%.*f",
+                 m >= 1000  ? 1
+                 : m >= 100 ? 2
+                 : m >= 10  ? 3
+                            : 4,
+                 v);
 }
 
 const char *state_word(enum store_run_state s, enum role *r, const char **g) {

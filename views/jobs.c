@@ -65,20 +65,23 @@ struct list *jobs_list(struct app *a) {
     struct list *l =
         list_new((struct list_src){jobs_count, jobs_id, jobs_cell, a}, cols,
                  (int)(sizeof cols / sizeof *cols));
-    if (l)
-        list_empty_text(l, "No runs yet.\n\n"
-                           "fettle demo            trains the built-in model\n"
-                           "fettle model add …     registers one of yours\n"
-                           "fettle run sft model=… data=…");
+    if (!l)
+        return NULL;
+    list_keeps_top(l, true); /* the newest run until one is chosen */
+    list_empty_text(l, "No runs yet.\n\n"
+                       "fettle demo            trains the built-in model\n"
+                       "fettle model add …     registers one of yours\n"
+                       "fettle run sft model=… data=…");
     return l;
 }
 
+#define FACT_W 10 /* "renderer" and a gap */
 static void fact(struct surf *s, struct rect r, int *y, const char *key,
                  const char *value) {
     if (*y >= r.y + r.h)
         return;
-    surf_text(s, r.x, *y, 8, ROLE_DIM, key);
-    surf_text(s, r.x + 8, *y, r.w - 8, ROLE_TEXT, value);
+    surf_text(s, r.x, *y, FACT_W - 1, ROLE_DIM, key);
+    surf_text(s, r.x + FACT_W, *y, r.w - FACT_W, ROLE_TEXT, value);
     (*y)++;
 }
 

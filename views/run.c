@@ -74,12 +74,14 @@ static void draw_head(struct app *a, struct surf *s, int x, int y, int w) {
     int at = surf_text(s, x, y, w, ROLE_TITLE, r->name);
     at += surf_printf(s, x + at, y, w - at, role, "  %s %s", glyph, word);
     double left = (double)(r->planned - r->cursor) * (j ? j->step_s : NAN);
-    fmt_secs(r->state == STORE_RUN_RUNNING ? left : NAN, eta, sizeof eta);
+    fmt_secs(left, eta, sizeof eta);
     fmt_num(j ? j->loss : NAN, nll, sizeof nll);
     fmt_num(j ? j->eval : NAN, test, sizeof test);
-    at += surf_printf(
-        s, x + at, y, w - at, ROLE_TEXT, " %lld/%lld  loss %s  eval %s  ETA %s",
-        (long long)r->cursor, (long long)r->planned, nll, test, eta);
+    at += surf_printf(s, x + at, y, w - at, ROLE_TEXT,
+                      " %lld/%lld  loss %s  eval %s", (long long)r->cursor,
+                      (long long)r->planned, nll, test);
+    if (r->state == STORE_RUN_RUNNING)
+        at += surf_printf(s, x + at, y, w - at, ROLE_TEXT, "  ETA %s", eta);
     if (*r->error)
         surf_printf(s, x + at, y, w - at, ROLE_BAD, "  %s", r->error);
 }

@@ -63,8 +63,9 @@ static void cell(void *arg, int row, int col, char *buf, size_t cap,
 struct list *prompts_list(struct app *a) {
     struct list *l = list_new((struct list_src){count, id, cell, a}, cols, 1);
     if (l)
-        list_empty_text(l, "No samples yet: sample_every and sample_prompts "
-                           "of the run say when and what.");
+        list_empty_text(l,
+                        "No samples yet.\n\nsample_every and\nsample_prompts "
+                        "of the\nrun say when and what.");
     return l;
 }
 

@@ -19,7 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define START_MS 15000
+#define START_MS 15000 /* a daemon says within that what is wrong */
+#define STARTS_MOST 3
 #define RETRY_FIRST_MS 50
 #define RETRY_MOST_MS 1000
 #define ANSWER_MAX (512u << 20)
@@ -202,8 +203,8 @@ static void reply_error(const struct reply *r, struct err *err) {
 static int client_try(struct client *c, const char *method, const char *path,
                       const char *type, const void *body, size_t len,
                       struct reply *r, struct err *err) {
-    int64_t end = clock_mono_us() + (int64_t)c->retry_ms * 1000, started = 0;
-    int pause = RETRY_FIRST_MS;
+    int64_t end = clock_mono_us() + (int64_t)c->retry_ms * 1000;
+    int pause = RETRY_FIRST_MS, failed = 0;
     for (;;) {
         struct err e = {0};
         buf_clear(&r->body);
@@ -221,11 +222,12 @@ static int client_try(struct client *c, const char *method, const char *path,
         int64_t now = clock_mono_us();
         if (!again || c->retry_ms < 0 || now >= end || c->no_start)
             return err_set(err, e.code, "%s", e.msg);
-        if (rc != CURLE_OK && !daemon_runs(c) &&
-            (started == 0 || now - started > (int64_t)START_MS * 1000)) {
-            started = now;
-            if (daemon_start(c, err) < 0)
-                return -1;
+        if (rc != CURLE_OK && !daemon_runs(c)) {
+            struct err why = {0};
+            if (daemon_start(c, &why) == 0)
+                failed = 0;
+            else if (++failed == STARTS_MOST)
+                return err_set(err, why.code, "%s", why.msg);
         }
         clock_sleep_ms(pause);
         pause = pause * 2 < RETRY_MOST_MS ? pause * 2 : RETRY_MOST_MS;

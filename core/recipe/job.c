@@ -271,7 +271,7 @@ static int collect_train(struct job *j, int64_t k, uint64_t *seq,
         point(points, "tokens_per_s", k, seconds > 0 ? tokens / seconds : 0);
         if (result_get(&opt, "skipped_nonfinite:sum") == 1)
             point(points, "skipped_nonfinite", k, 1);
-        printf("step %lld/%lld nll %.4f grad %.3g lr %.3g %.0f tok/s\n",
+        printf("step %lld/%lld nll %.4g grad %.3g lr %.3g %.0f tok/s\n",
                (long long)k, (long long)s->total, nll, norm, sft_lr(s, k),
                seconds > 0 ? tokens / seconds : 0);
         fflush(stdout);

@@ -83,6 +83,24 @@ START_TEST(selection_follows_its_row) {
 }
 END_TEST
 
+START_TEST(an_untouched_list_can_keep_its_top) {
+    struct rows t;
+    struct list *l = open_rows(&t, 3);
+    list_keeps_top(l, true);
+    t.id[0] = 99; /* a new first row */
+    ck_assert(list_sync(l));
+    ck_assert_int_eq(list_id(l), 99);
+    list_move(l, 1);
+    int64_t chosen = list_id(l);
+    t.id[2] = chosen;
+    t.id[1] = 77;
+    ck_assert(!list_sync(l));
+    ck_assert_int_eq(list_id(l), chosen);
+    ck_assert_int_eq(list_row(l), 2);
+    list_free(l);
+}
+END_TEST
+
 START_TEST(a_lost_row_gives_the_selection_to_its_neighbour) {
     struct rows t;
     struct list *l = open_rows(&t, 5);
@@ -228,6 +246,7 @@ Suite *list_suite(void) {
     TCase *t = tcase_create("list");
     tcase_add_test(t, grids_are_as_recorded);
     tcase_add_test(t, selection_follows_its_row);
+    tcase_add_test(t, an_untouched_list_can_keep_its_top);
     tcase_add_test(t, a_lost_row_gives_the_selection_to_its_neighbour);
     tcase_add_test(t, keys_move_and_stop_at_the_ends);
     tcase_add_test(t, only_visible_rows_are_asked_for);

@@ -201,6 +201,7 @@ START_TEST(a_sheet_has_fields) {
     struct sheet *sh = sheet_new("Fork", "Start");
     sheet_field(sh, "name", "sft-2");
     sheet_field(sh, "lr", "2e-5");
+    key_of(to_sheet, sh, "End");
     key_of(to_sheet, sh, "x");
     key_of(to_sheet, sh, "Tab");
     key_of(to_sheet, sh, "Backspace");
@@ -214,6 +215,16 @@ START_TEST(a_sheet_has_fields) {
     golden_check(s, "sheet-60x10");
     ck_assert_int_eq(key_of(to_sheet, sh, "Enter"), POPUP_DONE);
     surf_free(s);
+    sheet_free(sh);
+}
+END_TEST
+
+START_TEST(text_replaces_the_suggestion_of_a_field) {
+    struct sheet *sh = sheet_new("Promote", "Promote");
+    sheet_field(sh, "name", "final");
+    key_of(to_sheet, sh, "p");
+    key_of(to_sheet, sh, "q");
+    ck_assert_str_eq(sheet_value(sh, 0), "pq");
     sheet_free(sh);
 }
 END_TEST
@@ -313,6 +324,7 @@ Suite *popup_suite(void) {
     tcase_add_test(t, hints_are_whole_at_every_width);
     tcase_add_test(t, a_sheet_asks_for_the_name);
     tcase_add_test(t, a_sheet_has_fields);
+    tcase_add_test(t, text_replaces_the_suggestion_of_a_field);
     tcase_add_test(t, a_menu_refuses_what_cannot_be);
     tcase_add_test(t, help_and_palette_narrow_as_one_types);
     tcase_add_test(t, popups_draw_inside_at_every_size);

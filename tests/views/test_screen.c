@@ -1,0 +1,266 @@
+/* The screen over a made-up snapshot: every view at every size. */
+#include "core/clock.h"
+#include "tests/tui/golden.h"
+#include "views/app_int.h"
+#include "views/cli.h"
+
+#include <math.h>
+
+Suite *screen_suite(void);
+
+#define STEPS 120
+#define MINUTE_US 60000000LL
+
+static struct world {
+    struct snap snap;
+    struct store_run run[3];
+    struct job_row job[3];
+    struct store_ckpt ckpt[2];
+    struct store_deployment deploy[1];
+    struct store_sample sample[4];
+    struct store_event event[2];
+    struct store_config_kv config[3];
+    struct store_series series[3];
+    struct store_bucket bucket[3][STEPS];
+    char *log[2];
+} w;
+
+static void make_curve(int k, const char *name, double from, double to) {
+    w.series[k] = (struct store_series){.name = name,
+                                        .last_step = STEPS - 1,
+                                        .n = STEPS,
+                                        .min = to,
+                                        .max = from};
+    for (int i = 0; i < STEPS; i++) {
+        double v = to + (from - to) * exp(-i / 30.0);
+        w.bucket[k][i] = (struct store_bucket){.step0 = i,
+                                               .step1 = i,
+                                               .min = v,
+                                               .max = v,
+                                               .sum = v,
+                                               .last = v,
+                                               .n = 1};
+        w.series[k].last = v;
+    }
+    w.snap.curves[k] =
+        (struct snap_curve){&w.series[k], {STEPS, w.bucket[k], 1}};
+}
+
+static void make_runs(int64_t now) {
+    static const char *const names[] = {"town-2", "town-1",
+                                        "a\x1b[31m\tbad name"};
+    for (int i = 0; i < 3; i++) {
+        w.run[i] = (struct store_run){
+            .id = 3 - i,
+            .name = names[i],
+            .recipe = "sft",
+            .model = "starter",
+            .config = "{}",
+            .state = i == 0   ? STORE_RUN_RUNNING
+                     : i == 1 ? STORE_RUN_DONE
+                              : STORE_RUN_FAILED,
+            .error = i == 2 ? "worker: not enough memory" : "",
+            .cursor = i == 0 ? STEPS : 300,
+            .planned = 300,
+            .created_us = now - (i + 1) * 10 * MINUTE_US,
+            .tmodel = "",
+            .note = "",
+            .tags = ""};
+        w.job[i] = (struct job_row){.run = &w.run[i],
+                                    .loss = 0.5 + i,
+                                    .eval = NAN,
+                                    .tok_s = 2500,
+                                    .step_s = 0.1,
+                                    .lr = 1e-4,
+                                    .n_trend = 4,
+                                    .trend = {4, 3, 2, 1}};
+        w.snap.counts[w.run[i].state]++;
+    }
+}
+
+static const struct snap *make_world(void) {
+    int64_t now = clock_wall_us();
+    memset(&w, 0, sizeof w);
+    make_runs(now);
+    for (int i = 0; i < 2; i++)
+        w.ckpt[i] = (struct store_ckpt){.id = i ? "2/step-100" : "2/final",
+                                        .run = 2,
+                                        .name = i ? "step-100" : "final",
+                                        .step = i ? 100 : 300,
+                                        .kind = "state",
+                                        .model = "starter",
+                                        .promoted = i ? "" : "prod",
+                                        .bytes = 1234567,
+                                        .created_us = now - 10 * MINUTE_US};
+    w.deploy[0] = (struct store_deployment){.name = "prod",
+                                            .ckpt = "2/final",
+                                            .model = "starter",
+                                            .state = STORE_DEPLOY_SERVING,
+                                            .error = "",
+                                            .version = 1,
+                                            .versions = 1,
+                                            .created_us = now - MINUTE_US,
+                                            .updated_us = now - MINUTE_US};
+    for (int i = 0; i < 4; i++)
+        w.sample[i] = (struct store_sample){
+            .run = 3,
+            .step = i / 2 * 100,
+            .prompt_index = i % 2,
+            .prompt = i % 2 ? "Who keeps a goat?" : "What is 2+3?",
+            .text = i < 2 ? "The the the" : "Mira.\x1b]0;owned\x07 模型",
+            .tokens = 3,
+            .stop = "stop"};
+    make_curve(0, "train_mean_nll", 6, 0.5);
+    make_curve(1, "test/nll", 6, 0.9);
+    make_curve(2, "grad_norm", 9, 1);
+    static const char *const key[] = {"model", "renderer", "learning_rate"};
+    static const char *const value[] = {"starter", "qwen3", "0.0001"};
+    for (int i = 0; i < 3; i++)
+        w.config[i] = (struct store_config_kv){key[i], value[i], NAN};
+    for (int i = 0; i < 2; i++)
+        w.event[i] =
+            (struct store_event){.id = 2 - i,
+                                 .time_us = now - MINUTE_US,
+                                 .run = 3,
+                                 .step = i ? 50 : 100,
+                                 .kind = i ? "restart" : "checkpoint",
+                                 .level = i ? STORE_WARN : STORE_INFO,
+                                 .text = i ? "the worker died" : "3/step-100",
+                                 .is_read = true};
+    w.log[0] = "step 118/300 nll 0.61";
+    w.log[1] = "step 119/300 nll 0.60";
+    w.snap.daemon = true;
+    w.snap.runs = (struct store_runs){3, w.run, NULL};
+    w.snap.jobs = w.job;
+    w.snap.ckpts = (struct store_ckpts){2, w.ckpt, NULL};
+    w.snap.deployments = (struct store_deployments){1, w.deploy, NULL};
+    w.snap.samples = (struct store_samples){4, w.sample, NULL};
+    w.snap.config = (struct store_config){3, w.config, NULL};
+    w.snap.events = (struct store_events){2, w.event, NULL};
+    w.snap.series = (struct store_series_list){3, w.series, NULL};
+    w.snap.n_curves = 3;
+    w.snap.run = &w.run[0];
+    w.snap.log = w.log;
+    w.snap.n_log = 2;
+    return &w.snap;
+}
+
+static void open_app(struct app *a) {
+    struct err err = {0};
+    memset(a, 0, sizeof *a);
+    ck_assert_msg(app_init(a, &err) == 0, "%s", err.msg);
+}
+
+static const char *const view_names[VIEWS] = {"jobs",    "run",  "ckpt",
+                                              "samples", "chat", "deploy"};
+
+START_TEST(views_are_as_recorded) {
+    struct app a;
+    char name[64];
+    setenv("TZ", "UTC0", 1);
+    open_app(&a);
+    app_snap(&a, make_world());
+    struct surf *s = surf_new(80, 24);
+    a.ckpt_all = true;
+    a.wall_us = 12 * 60 * MINUTE_US;
+    app_go(&a, (enum view_id)_i);
+    app_draw(&a, s);
+    snprintf(name, sizeof name, "view-%s-80x24", view_names[_i]);
+    golden_check(s, name);
+    surf_free(s);
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(every_view_draws_at_every_size) {
+    static const int size[][2] = {{1, 1},   {20, 5},   {40, 10},
+                                  {80, 24}, {120, 40}, {200, 60}};
+    struct app a;
+    open_app(&a);
+    app_go(&a, (enum view_id)_i);
+    for (int world = 0; world < 2; world++) { /* empty, then full */
+        if (world)
+            app_snap(&a, make_world());
+        for (size_t k = 0; k < sizeof size / sizeof *size; k++) {
+            struct surf *s = surf_new(size[k][0], size[k][1]);
+            app_draw(&a, s);
+            char *text = surf_dump(s);
+            ck_assert_ptr_nonnull(text);
+            ck_assert_ptr_null(strchr(text, '\x1b'));
+            ck_assert_ptr_null(strchr(text, '\x07'));
+            free(text);
+            surf_free(s);
+        }
+    }
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(the_newest_run_is_shown_until_one_is_chosen) {
+    struct app a;
+    open_app(&a);
+    const struct snap *s = make_world();
+    w.snap.runs = (struct store_runs){2, w.run + 1, NULL};
+    app_snap(&a, s);
+    ck_assert_int_eq(a.run, 2);
+    w.snap.runs = (struct store_runs){3, w.run, NULL};
+    app_snap(&a, s);
+    ck_assert_int_eq(a.run, 3);
+    list_move(a.jobs, 1);
+    a.run = list_id(a.jobs);
+    app_snap(&a, s);
+    ck_assert_int_eq(a.run, 2);
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(a_store_that_is_away_for_a_moment_changes_no_selection) {
+    static const struct snap away = {.error = "the store is locked"};
+    struct app a;
+    open_app(&a);
+    app_snap(&a, make_world());
+    app_open_run(&a, 2);
+    app_snap(&a, &away);
+    ck_assert_int_eq(a.run, 2);
+    app_snap(&a, &w.snap);
+    ck_assert_int_eq(a.run, 2);
+    ck_assert_int_eq(list_id(a.jobs), 2);
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(the_command_table_has_no_fault) {
+    char why[256] = "";
+    ck_assert_msg(cmd_check(app_cmds, app_n_cmds, why, sizeof why) == 0, "%s",
+                  why);
+}
+END_TEST
+
+START_TEST(every_verb_says_what_it_does) {
+    int n = 0;
+    for (const struct cli_verb *v; (v = cli_verbs(n)) != NULL; n++) {
+        ck_assert_msg(*v->name && *v->help, "verb %d", n);
+        ck_assert_ptr_nonnull(v->fn);
+        ck_assert_msg(v->max < 0 || v->min <= v->max, "%s", v->name);
+        int opts = 0;
+        for (const struct cli_opt *o = v->opts; o && o->name; o++, opts++)
+            ck_assert_msg(o->name[0] == '-' && *o->help, "%s %s",
+                          v->name, o->name);
+        ck_assert_int_le(opts, CLI_OPTS_MAX);
+    }
+    ck_assert_int_gt(n, 30);
+}
+END_TEST
+
+Suite *screen_suite(void) {
+    Suite *s = suite_create("screen");
+    TCase *t = tcase_create("screen");
+    tcase_add_loop_test(t, views_are_as_recorded, 0, VIEWS);
+    tcase_add_loop_test(t, every_view_draws_at_every_size, 0, VIEWS);
+    tcase_add_test(t, the_newest_run_is_shown_until_one_is_chosen);
+    tcase_add_test(t, a_store_that_is_away_for_a_moment_changes_no_selection);
+    tcase_add_test(t, the_command_table_has_no_fault);
+    tcase_add_test(t, every_verb_says_what_it_does);
+    suite_add_tcase(s, t);
+    return s;
+}
