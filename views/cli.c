@@ -26,11 +26,13 @@ static const struct cli_opt serve_opts[] = {
     {"--device", "D", "cpu"},
     {"--threads", "N", "threads of a worker; 0 = all cores"},
     END};
-static const struct cli_opt worker_opts[] = {{"--model", "NAME", ""},
-                                             {"--dir", "DIR", ""},
-                                             {"--device", "D", ""},
-                                             {"--threads", "N", ""},
-                                             END};
+static const struct cli_opt worker_opts[] = {
+    {"--model", "NAME", "the base model's name"},
+    {"--dir", "DIR", "its Hugging Face directory"},
+    {"--device", "D", "where it computes: cpu"},
+    {"--threads", "N", "compute threads [one a core]"},
+    {"--precision", "P", "arithmetic: fp32, the CPU's only one [fp32]"},
+    END};
 static const struct cli_opt sample_opts[] = {
     {"--prompt", "TEXT", "continue this text"},
     {"--messages", "FILE", "answer this conversation (JSON; - = stdin)"},

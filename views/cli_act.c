@@ -53,6 +53,11 @@ int cli_worker(struct cli *c, struct err *err) {
                             .fd = 3};
     if (!o.name || !o.dir)
         return err_set(err, ERR_USAGE, "worker: --model and --dir are wanted");
+    const char *precision = cli_opt(c, "--precision");
+    if (precision && strcmp(precision, "fp32") != 0)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "worker: precision %.20s: the CPU computes in fp32",
+                       precision);
     return engine_worker(&o, err);
 }
 

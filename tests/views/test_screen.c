@@ -244,8 +244,8 @@ START_TEST(every_verb_says_what_it_does) {
         ck_assert_msg(v->max < 0 || v->min <= v->max, "%s", v->name);
         int opts = 0;
         for (const struct cli_opt *o = v->opts; o && o->name; o++, opts++)
-            ck_assert_msg(o->name[0] == '-' && *o->help, "%s %s",
-                          v->name, o->name);
+            ck_assert_msg(o->name[0] == '-' && *o->help, "%s %s", v->name,
+                          o->name);
         ck_assert_int_le(opts, CLI_OPTS_MAX);
     }
     ck_assert_int_gt(n, 30);
