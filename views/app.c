@@ -483,7 +483,11 @@ void app_draw(struct app *a, struct surf *s) {
         edit_draw(a->prompt, s, (struct rect){0, h - 2, w, 1}, true);
     else
         message_draw(&a->msg, s, 0, h - 2, w, app_now(a));
-    keymap_hints(a->keys, path, 2, a, s, 0, h - 1, w, 2);
+    if (a->view == VIEW_CHAT && a->typing)
+        surf_text(s, 1, h - 1, w - 1, ROLE_DIM,
+                  "Enter sends  C-x stops the answer  Esc leaves the line");
+    else
+        keymap_hints(a->keys, path, 2, a, s, 0, h - 1, w, 2);
     if (a->sheet)
         sheet_draw(a->sheet, s, body);
     if (a->finder)
@@ -627,8 +631,9 @@ static void on_draw(void *arg, struct surf *s) {
 }
 
 void app_snap(struct app *a, const struct snap *s) {
-    bool is_first = a->snap->runs.n == 0;
+    bool is_first = !a->has_runs; /* the former one may be freed already */
     a->snap = s;
+    a->has_runs = s->runs.n > 0;
     bool moved = list_sync(a->jobs);
     if (s->runs.n == 0)
         ; /* nothing yet, or the store is away for a moment */
@@ -645,6 +650,8 @@ static void on_feed(void *arg) {
     struct app *a = arg;
     struct act_result r;
     bool fresh;
+    if (!a->feed) /* posted before it was closed, run by loop_free */
+        return;
     const struct snap *s = feed_snap(a->feed, &fresh);
     app_snap(a, s);
     while (feed_result(a->feed, &r)) {

@@ -68,7 +68,8 @@ struct app {
     struct edit *prompt;
     bool prompt_is_filter;
     /* places */
-    int64_t run; /* in detail */
+    int64_t run;   /* in detail */
+    bool has_runs; /* the snapshot shows any */
     struct list *jobs, *ckpts, *deploys, *prompts;
     struct chart *chart, *small;
     struct text *log;
@@ -96,8 +97,8 @@ int64_t app_now(const struct app *a);
  * struct; after a failed init, release it all the same. */
 int app_init(struct app *a, struct err *err);
 void app_release(struct app *a);
-/* Shows another snapshot, which must outlive the next: lists follow their
- * selections; at first the newest run is the selected one. */
+/* Shows another snapshot, the former one is not read again: lists follow
+ * their selections; at first the newest run is the selected one. */
 void app_snap(struct app *a, const struct snap *s);
 void app_draw(struct app *a, struct surf *s);
 

@@ -72,9 +72,6 @@ void client_close(struct client *c) {
 
 /* In the grandchild: a process of its own, with nothing of the caller's. */
 static void daemon_exec(const char *home, int report) {
-    static char serve[] = "serve", flag[] = "--home", name[] = "fettle";
-    static char detach[] = "--detach";
-    char *argv[] = {name, serve, detach, flag, (char *)home, NULL};
     int null = open("/dev/null", O_RDWR);
     setsid();
     if (chdir("/") < 0) /* only not to pin a directory */
@@ -87,7 +84,8 @@ static void daemon_exec(const char *home, int report) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    execv("/proc/self/exe", argv);
+    execl("/proc/self/exe", "fettle", "serve", "--detach", "--home", home,
+          (char *)NULL);
     _exit(127);
 }
 

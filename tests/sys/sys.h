@@ -200,4 +200,22 @@ __attribute__((unused)) static char *sys_rows(int n) {
     return path;
 }
 
+__attribute__((unused)) static json_t *sys_run(int run) {
+    return FETTLE_JSON(NULL, "show %d --json", run);
+}
+
+/* Until run N is in that state. */
+__attribute__((unused)) static void sys_wait_state(int run, const char *want) {
+    for (int i = 0;; i++) {
+        json_t *j = sys_run(run);
+        bool there = strcmp(str_at(j, "state"), want) == 0;
+        ck_assert_msg(there || i < 3000, "run %d is %s, not %s", run,
+                      str_at(j, "state"), want);
+        json_decref(j);
+        if (there)
+            return;
+        usleep(20000);
+    }
+}
+
 #endif

@@ -169,23 +169,6 @@ START_TEST(exports_are_directories_that_can_be_added_again) {
 }
 END_TEST
 
-static json_t *state_of(int run) {
-    return FETTLE_JSON(NULL, "show %d --json", run);
-}
-
-static void wait_state(int run, const char *want) {
-    for (int i = 0;; i++) {
-        json_t *j = state_of(run);
-        bool there = strcmp(str_at(j, "state"), want) == 0;
-        ck_assert_msg(there || i < 300, "run %d is %s, not %s", run,
-                      str_at(j, "state"), want);
-        json_decref(j);
-        if (there)
-            return;
-        usleep(20000);
-    }
-}
-
 START_TEST(pause_resume_and_kill_do_what_they_say) {
     sys_add_starter();
     char *data = sys_rows(60);
@@ -195,13 +178,13 @@ START_TEST(pause_resume_and_kill_do_what_they_say) {
                             data);
     ck_assert_int_eq((int)num_at(j, "run"), 1);
     json_decref(j);
-    wait_state(1, "running");
+    sys_wait_state(1, "running");
     FETTLE_OK(NULL, "pause 1");
-    wait_state(1, "paused");
+    sys_wait_state(1, "paused");
     FETTLE_OK(NULL, "resume 1");
-    wait_state(1, "running");
+    sys_wait_state(1, "running");
     FETTLE_OK(NULL, "kill 1");
-    wait_state(1, "killed");
+    sys_wait_state(1, "killed");
     fettle_fails(fettle(NULL, "resume 1"), 65, "run 1");
     free(data);
 }
@@ -220,7 +203,7 @@ START_TEST(stop_leaves_nothing_running) {
     sys_add_starter();
     char *data = sys_rows(60);
     FETTLE_OK(NULL, "run sft model=starter data=%s num_epochs=5000", data);
-    wait_state(1, "running");
+    sys_wait_state(1, "running");
     ck_assert_int_gt(processes(), 0);
     FETTLE_OK(NULL, "stop");
     ck_assert_int_eq(processes(), 0);
@@ -236,11 +219,11 @@ START_TEST(a_stopped_run_goes_on_when_the_daemon_is_back) {
               "run sft model=starter data=%s max_steps=200 num_epochs=100 "
               "batch_size=50 eval_every=0 sample_every=0",
               data);
-    wait_state(1, "running");
+    sys_wait_state(1, "running");
     FETTLE_OK(NULL, "stop");
     FETTLE_OK(NULL, "model list");
     FETTLE_OK(NULL, "deploy starter base");
-    wait_state(1, "done");
+    sys_wait_state(1, "done");
     free(data);
 }
 END_TEST
