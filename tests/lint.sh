@@ -97,7 +97,7 @@ check_globals() {
     while read -r line; do fail "mutable global: $line"; done < <(
         for a in "$lib"/*.a; do
             objdump -t "$a" 2>/dev/null | awk -v lib="$(basename "$a")" \
-                '/file format/ {file = $1} $0 ~ / O (\.data|\.bss|\.tdata|\.tbss)(\..*)?\t/ && $0 !~ /data\.rel\.ro|__asan|__ubsan|\.LUBSAN|\.Lubsan/ {print lib, file, $NF}'
+                '/file format/ {file = $1} $0 ~ / O (\.data|\.bss|\.tdata|\.tbss)(\..*)?\t/ && $0 !~ /data\.rel\.ro|__asan|__odr_asan|__ubsan|\.LUBSAN|\.Lubsan/ {print lib, file, $NF}'
         done)
 }
 
