@@ -131,7 +131,7 @@ lint: ## arrows, banned functions, globals, format
 	@BUILD=$(BUILD) tests/lint.sh && tests/lint_selftest.sh
 
 asan: ## the whole test run under ASan and UBSan
-	@$(MAKE) --no-print-directory BUILD=build-asan SAN=address,undefined CFLAGS="-O1 -g" test
+	@CK_TIMEOUT_MULTIPLIER=12 $(MAKE) --no-print-directory BUILD=build-asan SAN=address,undefined CFLAGS="-O1 -g" test
 
 kill: all ## kill -9 of worker and daemon in training runs (some minutes)
 	@FETTLE=$(abspath $(BUILD)/fettle) tests/fault/kill.sh core/starter/model tests/golden/rows.jsonl

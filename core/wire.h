@@ -26,6 +26,7 @@
 
 #define WIRE_MAX (256u << 20)      /* one op or one result */
 #define WIRE_TOKENS_MAX (1u << 20) /* tokens of one datum */
+#define WIRE_HTTP_FAILED 424 /* of a journaled op: final, no use to retry */
 #define WIRE_NAME_MAX 256
 #define WIRE_PATH_MAX 4096
 

@@ -39,7 +39,7 @@ struct store_tmodel {
     enum store_tmodel_state state;
     const char *error;
     int64_t next_seq;     /* lowest seq that is not in the journal */
-    int64_t applied_seq;  /* highest seq with a result, -1 = none */
+    int64_t applied_seq;  /* all up to it have a result, -1 = none */
     int64_t snapshot_seq; /* -1 = none */
     const char *snapshot_dir;
     int64_t created_us;
@@ -98,6 +98,9 @@ int store_op_put(struct store *st, const struct store_op *op, bool *is_new);
 int store_op_result(struct store *st, const char *model, int64_t seq,
                     const struct store_result *r, int64_t now_us);
 int store_op_fetched(struct store *st, const char *model, int64_t seq);
+/* Takes the error of a FAILED op back: it is pending again. NOTFOUND when it
+ * has not failed, or its payload is gone. */
+int store_op_retry(struct store *st, const char *model, int64_t seq);
 
 struct store_ops {
     int n;

@@ -438,6 +438,30 @@ int store_op_fetched(struct store *st, const char *model, int64_t seq) {
     return tx_leave(st, rc);
 }
 
+static int op_retry(struct store *st, const char *id, int64_t seq) {
+    int64_t model;
+    int rc = tmodel_number(st, id, &model);
+    if (rc == 0)
+        rc = db_exec(st,
+                     "UPDATE op SET status=0,code='',error='',done_us=0,"
+                     "is_fetched=0 WHERE model=? AND seq=? AND status=2"
+                     " AND place>0",
+                     "ll", model, seq);
+    if (rc == 0 && db_changes(st) == 0)
+        return db_err(st, STORE_NOTFOUND, "%s has no op %lld to do again", id,
+                      (long long)seq);
+    return rc < 0 ? rc
+                  : db_exec(st,
+                            "UPDATE tmodel SET applied_seq=min(applied_seq,?)"
+                            " WHERE n=?",
+                            "ll", seq - 1, model);
+}
+
+int store_op_retry(struct store *st, const char *model, int64_t seq) {
+    int rc = tx_enter(st, "do an op again");
+    return rc < 0 ? rc : tx_leave(st, op_retry(st, model, seq));
+}
+
 /* ---- reading ops ---- */
 
 #define OP_COLUMNS \

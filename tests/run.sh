@@ -2,7 +2,9 @@
 # Runs test binaries and scripts, and ends with the counts.
 # usage: tests/run.sh BINARY...
 # A binary that ends without Check's summary line counts as one failure.
+# Cores are shared, sanitizers slow: CK_TIMEOUT_MULTIPLIER stretches the cases' timeouts.
 set -u
+export CK_TIMEOUT_MULTIPLIER=${CK_TIMEOUT_MULTIPLIER:-4}
 export FETTLE=$(realpath "${BUILD:-build}/fettle" 2>/dev/null)
 pass=0 fail=0 start=$(date +%s)
 for t in "$@"; do

@@ -25,7 +25,7 @@ shot() { # NAME: what stands on the screen, right blanks cut
 
 "$fettle" demo --no-screen >/dev/null 2>&1 &
 demo=$!
-sleep 8
+sleep 4
 open 80 24
 keys 2
 shot run-live-80x24

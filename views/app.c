@@ -88,7 +88,7 @@ static void cmd_pause(void *arg, const char *args) {
     struct app *a = arg;
     const struct store_run *r = run_here(a);
     (void)args;
-    if (r && r->state == STORE_RUN_PAUSED)
+    if (r && (r->state == STORE_RUN_PAUSED || r->state == STORE_RUN_FAILED))
         ask_run(a, ACT_RESUME, "Resume", "training goes on where it stopped",
                 "Z again", "resume");
     else
@@ -135,6 +135,10 @@ static const char *no_run(void *arg) {
     if (!r)
         return "no run is selected";
     return r->state > STORE_RUN_PAUSED ? "the run is over" : NULL;
+}
+static const char *no_pause(void *arg) { /* what failed may be resumed */
+    const struct store_run *r = run_here(arg);
+    return r && r->state == STORE_RUN_FAILED ? NULL : no_run(arg);
 }
 
 static void cmd_promote(void *arg, const char *args) {
@@ -389,11 +393,11 @@ const struct cmd app_cmds[] = {
      "jobs", 0, "filter", NULL, cmd_filter},
     LIST_ROWS("jobs"),
     {"job.pause", "Pause or resume", "asks first", "Z", "jobs", CMD_MUTATES,
-     "pause", no_run, cmd_pause},
+     "pause", no_pause, cmd_pause},
     {"job.kill", "Stop the run", "asks first", "K", "jobs", CMD_MUTATES, "stop",
      no_run, cmd_kill},
     {"run.pause", "Pause or resume this run", "asks first", "Z", "run",
-     CMD_MUTATES, "pause", no_run, cmd_pause},
+     CMD_MUTATES, "pause", no_pause, cmd_pause},
     {"run.kill", "Stop this run", "asks first", "K", "run", CMD_MUTATES, "stop",
      no_run, cmd_kill},
     {"run.left", "Crosshair left", "reads the values there", "h Left", "run", 0,

@@ -66,9 +66,9 @@ static int64_t start(struct cli *c, struct client *cl, struct err *err) {
         (char[]){"lr_schedule=cosine"},
         (char[]){"lora_rank=16"},
         (char[]){"batch_size=16"},
-        (char[]){"num_epochs=30"},
+        (char[]){"num_epochs=15"},
         (char[]){"warmup_steps=20"},
-        (char[]){"save_every=100"},
+        (char[]){"save_every=50"},
         (char[]){"sample_every=50"},
         (char[]){"sample_prompts=[\"Who is Mira?\",\"What pet "
                  "does Anton have?\",\"Where does Greta live?\"]"}};

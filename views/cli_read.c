@@ -460,8 +460,6 @@ int cli_status(struct cli *c, struct err *err) {
     json_t *j =
         cl ? client_call(cl, "GET", "/fettle/v1/status", NULL, err) : NULL;
     client_close(cl);
-    if (!j && err->code == ERR_UNAVAILABLE)
-        return -1;
     if (!j)
         return -1;
     if (c->json) {
@@ -653,9 +651,9 @@ int cli_recipes(struct cli *c, struct err *err) {
                                "default", k->dflt, "unit", k->unit, "help",
                                k->help, "choices", k->choices));
         else
-            printf("%-20s %-8s %-10s %s%s%s\n", k->name, key_type_name(k->type),
+            printf("%-20s %-8s %-22s %s%s%s\n", k->name, key_type_name(k->type),
                    k->dflt ? (*k->dflt ? k->dflt : "none") : "(required)",
-                   k->help, *k->unit ? ", " : "", k->unit);
+                   k->help, *k->help && *k->unit ? ", " : "", k->unit);
     }
     if (c->json)
         cli_print_json(all, false);

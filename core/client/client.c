@@ -214,9 +214,11 @@ static int client_try(struct client *c, const char *method, const char *path,
         if (rc == CURLE_OK)
             reply_error(r, &e);
         else
-            err_set(&e, ERR_UNAVAILABLE, "no daemon answers at %s: %s",
+            err_set(&e, ERR_UNAVAILABLE,
+                    "no daemon answers at %s: %s (fettle serve starts one)",
                     c->socket, curl_easy_strerror(rc));
-        bool again = rc != CURLE_OK || err_retryable(e.code);
+        bool again = rc != CURLE_OK ||
+                     (err_retryable(e.code) && r->status != WIRE_HTTP_FAILED);
         int64_t now = clock_mono_us();
         if (!again || c->retry_ms < 0 || now >= end || c->no_start)
             return err_set(err, e.code, "%s", e.msg);

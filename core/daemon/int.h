@@ -64,6 +64,8 @@ struct tmodel {
     uint64_t snap_us; /* what the last one took */
     int64_t crash_seq;
     int crashes;
+    int64_t held_seq; /* an op that failed and may be done again; -1 = none.
+                         No snapshot passes it */
     struct tmodel *next;
 };
 
@@ -155,6 +157,11 @@ void tmodels_load(struct daemon *d);
 /* Sends what is in order and not yet sent; starts the worker. */
 void tmodel_pump(struct daemon *d, struct tmodel *t);
 void tmodel_close(struct daemon *d, struct tmodel *t);
+/* Out of its worker; snapshot and journal stay. */
+void tmodel_unload(struct daemon *d, struct tmodel *t);
+/* Takes back the errors that pass with time (a full disk), from the last
+ * snapshot on, and goes on from there. False when there is none. */
+bool tmodel_retry(struct daemon *d, struct tmodel *t);
 /* Dispatches f->op on base's worker, now or when it is up. */
 void flow_start(struct flow *f, const char *base);
 struct flow *flow_new(struct daemon *d, enum flow_mode mode);

@@ -222,6 +222,19 @@ static int r_pause(const struct request *q, const struct match *m,
     return done(a);
 }
 
+static struct tmodel *run_model(struct daemon *d, int64_t run) {
+    struct tmodel *t = d->tmodels;
+    while (t && t->run != run)
+        t = t->next;
+    return t;
+}
+
+/* A run that failed for something that passes keeps its model. */
+static bool run_revive(struct daemon *d, int64_t run) {
+    struct tmodel *t = run_model(d, run);
+    return t && tmodel_retry(d, t);
+}
+
 static int r_resume(const struct request *q, const struct match *m,
                     struct answer *a, struct err *err) {
     enum store_run_state s;
@@ -229,7 +242,8 @@ static int r_resume(const struct request *q, const struct match *m,
         return -1;
     if (s == STORE_RUN_RUNNING)
         return done(a);
-    if (run_is(s, STORE_RUN_PAUSED, m->n, "resume", err) < 0)
+    if (!(s == STORE_RUN_FAILED && run_revive(q->d, m->n)) &&
+        run_is(s, STORE_RUN_PAUSED, m->n, "resume", err) < 0)
         return -1;
     for (const struct jobproc *j = q->d->jobs; j; j = j->next)
         if (j->run == m->n) { /* its job waits */
@@ -247,7 +261,8 @@ static int r_kill(const struct request *q, const struct match *m,
         return -1;
     if (s == STORE_RUN_KILLED)
         return done(a);
-    if (s == STORE_RUN_DONE || s == STORE_RUN_FAILED)
+    if (s == STORE_RUN_DONE ||
+        (s == STORE_RUN_FAILED && !run_model(q->d, m->n)))
         return run_is(s, STORE_RUN_RUNNING, m->n, "kill", err);
     job_end(q->d, m->n, STORE_RUN_KILLED, NULL);
     return done(a);
@@ -457,11 +472,14 @@ static int r_op(const struct request *q, const struct match *m,
     return rc;
 }
 
-static int op_answer(struct daemon *d, const struct store_op *op,
-                     struct answer *a, struct err *err) {
-    if (op->result.status == STORE_OP_FAILED)
-        return err_set(err, err_by_name(op->result.code), "%s",
-                       op->result.error);
+static int op_answer(const struct store_op *op, struct answer *a,
+                     struct err *err) {
+    if (op->result.status == STORE_OP_FAILED) {
+        a->status = WIRE_HTTP_FAILED;
+        a->json = json_pack("{s:{s:s, s:s}}", "error", "code", op->result.code,
+                            "message", op->result.error);
+        return 0;
+    }
     if (op->is_expired)
         return err_set(err, ERR_CANCELED, "the result of %s/%lld is gone",
                        op->model, (long long)op->seq);
@@ -469,7 +487,6 @@ static int op_answer(struct daemon *d, const struct store_op *op,
     a->bytes = malloc(a->len + 1);
     CHECK(a->bytes, "out of memory for a result");
     memcpy(a->bytes, op->result.data, a->len);
-    (void)d;
     return 0;
 }
 
@@ -485,7 +502,7 @@ static int r_op_get(const struct request *q, const struct match *m,
         return err_store(err, d->st, rc);
     }
     if (rows.row->result.status != STORE_OP_PENDING) {
-        rc = op_answer(d, rows.row, a, err);
+        rc = op_answer(rows.row, a, err);
         store_ops_free(&rows);
         return rc;
     }

@@ -88,6 +88,7 @@ struct tmodel *tmodel_add(struct daemon *d, const char *id, const char *base,
     t->run = run;
     t->snap_seq = -1;
     t->crash_seq = -1;
+    t->held_seq = -1;
     t->next = d->tmodels;
     d->tmodels = t;
     return t;
@@ -185,8 +186,7 @@ void tmodel_pump(struct daemon *d, struct tmodel *t) {
     store_ops_after(d->st, t->id, t->next_send - 1, send_op, &s);
 }
 
-void tmodel_close(struct daemon *d, struct tmodel *t) {
-    struct err ignored = {0};
+void tmodel_unload(struct daemon *d, struct tmodel *t) {
     for (int i = 0; i < d->n_workers; i++) {
         struct worker *w = d->worker[i];
         if (strcmp(w->name, t->base) != 0 || !t->loaded)
@@ -198,6 +198,39 @@ void tmodel_close(struct daemon *d, struct tmodel *t) {
         worker_write(w, FRAME_UNLOAD, p->id, b.data, b.len);
         buf_release(&b);
     }
+    t->loaded = false;
+}
+
+#define RETRY_OPS_MAX 64
+
+struct retry {
+    int64_t seq[RETRY_OPS_MAX];
+    int n;
+};
+
+static bool retry_note(void *arg, const struct store_op *op) {
+    struct retry *r = arg;
+    if (op->result.status == STORE_OP_FAILED && op->payload &&
+        err_retryable(err_by_name(op->result.code)))
+        r->seq[r->n++] = op->seq;
+    return r->n < RETRY_OPS_MAX;
+}
+
+bool tmodel_retry(struct daemon *d, struct tmodel *t) {
+    struct retry r = {.n = 0};
+    store_ops_after(d->st, t->id, t->snap_seq, retry_note, &r);
+    for (int i = 0; i < r.n; i++)
+        if (store_op_retry(d->st, t->id, r.seq[i]) != STORE_OK)
+            log_line(d->log, LOG_ERROR, "%s", store_errmsg(d->st));
+    t->held_seq = -1;
+    tmodel_unload(d, t);
+    tmodel_pump(d, t);
+    return r.n > 0;
+}
+
+void tmodel_close(struct daemon *d, struct tmodel *t) {
+    struct err ignored = {0};
+    tmodel_unload(d, t);
     store_tmodel_state(d->st, t->id, STORE_TMODEL_CLOSED, NULL);
     char *snaps = fs_path("%s/ckpt/.snap/%s", d->o.home, t->id);
     fs_remove_tree(snaps, &ignored);
@@ -212,7 +245,7 @@ void tmodel_close(struct daemon *d, struct tmodel *t) {
 
 /* A snapshot of what was sent so far, when replaying it would be slow. */
 static void tmodel_snapshot(struct worker *w, struct tmodel *t) {
-    if (t->snapping || t->exec_us < SNAP_AFTER_US ||
+    if (t->snapping || t->held_seq >= 0 || t->exec_us < SNAP_AFTER_US ||
         t->exec_us < SNAP_RATIO * t->snap_us)
         return;
     t->snapping = true;
@@ -241,6 +274,10 @@ static void snapshot_done(struct worker *w, const struct pending *p,
     t->snapping = false;
     snprintf(dir, sizeof dir, "ckpt/.snap/%.200s/%lld", t->id,
              (long long)p->seq);
+    if (t->held_seq >= 0 && p->seq >= t->held_seq) {
+        snap_remove(d, dir);
+        return;
+    }
     if (store_snapshot_commit(d->st, t->id, p->seq, dir) != STORE_OK) {
         log_line(d->log, LOG_ERROR, "snapshot of %s: %s", t->id,
                  store_errmsg(d->st));
@@ -337,6 +374,8 @@ static void op_done(struct worker *w, const struct pending *p,
         s.len = 0;
         s.code = code ? code : "internal";
         s.error = msg ? msg : "damaged answer of a worker";
+        if (t->held_seq < 0 && err_retryable(err_by_name(s.code)))
+            t->held_seq = p->seq;
     }
     int rc = store_begin(d->st);
     if (rc == STORE_OK)
@@ -577,6 +616,7 @@ static void worker_give_up(struct worker *w) {
         if (strcmp(t->base, w->name) != 0 ||
             store_tmodel_get(d->st, t->id, &rows) != STORE_OK)
             continue;
+        t->held_seq = rows.row->applied_seq + 1;
         for (int64_t s = rows.row->applied_seq + 1; s < rows.row->next_seq;
              s++) {
             store_op_result(d->st, t->id, s,

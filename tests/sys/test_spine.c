@@ -212,6 +212,67 @@ START_TEST(stop_leaves_nothing_running) {
 }
 END_TEST
 
+/* A copy of the starter model that can be moved away. */
+static char *own_model(void) {
+    char *dir = fs_path("%s/own", sys_home);
+    struct out o = sys_exec(NULL, (char *[]){"cp", "-R", STARTER, dir, NULL});
+    ck_assert_int_eq(o.status, 0);
+    out_free(&o);
+    return dir;
+}
+
+static char *digest_of(int run) {
+    char *cmd = fs_path("cd %s/ckpt/%d/final && sha256sum *", sys_home, run);
+    struct out o = sys_exec(NULL, (char *[]){"sh", "-c", cmd, NULL});
+    ck_assert_int_eq(o.status, 0);
+    char *text = strdup(o.out);
+    out_free(&o);
+    free(cmd);
+    return text;
+}
+
+static void wait_step(int run, int step) {
+    for (double at = -1; at < step; usleep(20000)) {
+        json_t *j = sys_run(run);
+        ck_assert_str_ne(str_at(j, "state"), "done");
+        at = num_at(j, "steps");
+        json_decref(j);
+    }
+}
+
+START_TEST(a_run_that_failed_for_something_that_passed_is_resumed) {
+    char *dir = own_model(), *away = fs_path("%s/away", sys_home);
+    char *data = sys_rows(60);
+    FETTLE_OK(NULL, "model add own %s", dir);
+    for (int run = 1; run <= 2; run++) {
+        FETTLE_OK(NULL,
+                  "run sft model=own data=%s max_steps=150 num_epochs=100 "
+                  "batch_size=50 eval_every=0 sample_every=0 save_every=0",
+                  data);
+        if (run == 2) {
+            wait_step(2, 20);
+            ck_assert_int_eq(rename(dir, away), 0);
+            json_t *j = FETTLE_JSON(NULL, "status --json");
+            kill((pid_t)num_at(json_array_get(json_object_get(j, "workers"), 0),
+                               "pid"),
+                 SIGKILL);
+            json_decref(j);
+            sys_wait_state(2, "failed");
+            ck_assert_int_eq(rename(away, dir), 0);
+            FETTLE_OK(NULL, "resume 2");
+        }
+        sys_wait_state(run, "done");
+    }
+    char *want = digest_of(1), *got = digest_of(2);
+    ck_assert_str_eq(got, want);
+    free(want);
+    free(got);
+    free(data);
+    free(dir);
+    free(away);
+}
+END_TEST
+
 START_TEST(a_stopped_run_goes_on_when_the_daemon_is_back) {
     sys_add_starter();
     char *data = sys_rows(60);
@@ -242,6 +303,7 @@ Suite *spine_suite(void) {
     tcase_add_test(t, exports_are_directories_that_can_be_added_again);
     tcase_add_test(t, pause_resume_and_kill_do_what_they_say);
     tcase_add_test(t, stop_leaves_nothing_running);
+    tcase_add_test(t, a_run_that_failed_for_something_that_passed_is_resumed);
     tcase_add_test(t, a_stopped_run_goes_on_when_the_daemon_is_back);
     suite_add_tcase(s, t);
     return s;
