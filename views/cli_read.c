@@ -651,9 +651,11 @@ int cli_recipes(struct cli *c, struct err *err) {
                                "default", k->dflt, "unit", k->unit, "help",
                                k->help, "choices", k->choices));
         else
-            printf("%-20s %-8s %-22s %s%s%s\n", k->name, key_type_name(k->type),
+            printf("%-20s %-8s %-22s %s%s%s%s%s\n", k->name,
+                   key_type_name(k->type),
                    k->dflt ? (*k->dflt ? k->dflt : "none") : "(required)",
-                   k->help, *k->help && *k->unit ? ", " : "", k->unit);
+                   k->help, *k->help && *k->unit ? ", " : "", k->unit,
+                   k->choices ? ": " : "", k->choices ? k->choices : "");
     }
     if (c->json)
         cli_print_json(all, false);
