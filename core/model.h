@@ -222,6 +222,18 @@ struct net;
 struct net *net_new(const struct model *m, struct kern *k, struct err *err);
 void net_free(struct net *n);
 
+/* Bytes of buffers for passes of T packed tokens with k targets each and an
+ * adapter of rank R (0 = none); keep: with a backward pass. */
+struct net_size {
+    int64_t keep, work; /* activations; everything else */
+};
+struct net_size net_bytes(const struct conf *c, int32_t T, int32_t R, int32_t k,
+                          bool keep);
+/* Makes them at once, so that such a pass allocates nothing; whatever the
+ * buffers held is lost. */
+int net_reserve(struct net *n, int32_t T, int32_t R, int32_t k, bool keep,
+                struct err *err);
+
 /* Packed sequences: row t of sequence s has position t - start[s]. */
 struct net_batch {
     int32_t T, n_seq;

@@ -31,7 +31,15 @@ int64_t trainer_bytes(const struct model *m, const struct op_create *op);
 struct policy trainer_policy(const struct trainer *tr);
 const struct op_create *trainer_op(const struct trainer *tr);
 const struct model *trainer_model(const struct trainer *tr);
+/* Buffers to sample with between passes. */
 struct net *trainer_net(struct trainer *tr);
+
+/* Activations of a forward pass are kept, in at most so many bytes beside
+ * those of the first (default 1 GiB), until weights change: a backward pass
+ * over the same datums then needs no forward pass, and has the same bits. */
+void trainer_park(struct trainer *tr, int64_t bytes);
+/* Forward passes of packed datums that the layers have run so far. */
+int64_t trainer_forwards(const struct trainer *tr);
 
 /* Fills logprobs of every datum (before the update) and the metrics loss:sum,
  * num_tokens:sum, num_loss_tokens:sum. */

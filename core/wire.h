@@ -67,6 +67,9 @@ enum loss_kind {
     LOSS_PPO,
     LOSS_CISPO,
     LOSS_DRO,
+    LOSS_GSPO, /* ppo's with one ratio a sequence: exp of the mean of
+                  lp - logprobs over the tokens that count, which are those
+                  with a weight (without weights: an advantage) other than 0 */
     LOSS_N
 };
 const char *loss_name(enum loss_kind kind); /* wire name, "cross_entropy" */
@@ -89,6 +92,20 @@ struct datum {
     uint32_t *targets;          /* (n,k) */
     float *field[DATUM_FIELDS]; /* (n,k) each or NULL */
 };
+
+/* A sparse tensor as the protocols send it, in compressed rows; the bytes are
+ * borrowed, little-endian, and need no alignment. */
+struct csr {
+    int64_t rows, cols;
+    size_t width;       /* bytes of a value */
+    size_t n;           /* values */
+    const void *crow;   /* (rows+1) int64: row r has values crow[r] … */
+    const void *col;    /* (n) int64, ascending within a row */
+    const void *values; /* (n) */
+};
+/* The dense (rows,cols) tensor, missing cells 0; free() it. INVAL when bounds
+ * or columns do not fit, TOOBIG above WIRE_MAX bytes. */
+void *csr_dense(const struct csr *c, struct err *err);
 
 struct op_pass { /* OP_FORWARD, OP_FORWARD_BACKWARD */
     enum loss_kind loss;

@@ -210,13 +210,18 @@ struct kern_xent {
 };
 
 /* Token losses of wire.h's loss kinds: from logprobs and side inputs to the
- * token's loss and g = dLoss/dlogprob. spec/tinker-protocol §5.4. */
+ * token's loss and g = dLoss/dlogprob. spec/tinker-protocol §5.4. A token
+ * with weight 0, or with A 0 (dro: and q 0), has loss and g 0 whatever its
+ * logprob is. */
 enum kern_loss_kind {
     KERN_LOSS_CE,    /* -w*lp */
     KERN_LOSS_IS,    /* -r*A, r = exp(lp - q) */
     KERN_LOSS_PPO,   /* -min(r*A, clip(r)*A) */
     KERN_LOSS_CISPO, /* -sg(clip(r))*A*lp */
     KERN_LOSS_DRO,   /* -(lp*A - beta/2*(lp - q)^2) */
+    KERN_LOSS_GSPO,  /* ppo's, r = exp(q): q is the log of the ratio of the
+                        token's sequence; g as if r were exp(lp - sg(lp) + q) */
+    KERN_LOSS_KINDS
 };
 struct kern_loss {
     enum kern_loss_kind kind;

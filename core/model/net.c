@@ -840,6 +840,39 @@ int net_backward(struct net *n, const struct policy *p, struct net_grads *g,
     return net_done(n, "backward pass", err);
 }
 
+/* ---- sizes ---- */
+
+/* The same carving as for real, so that the sizes are the true ones. */
+static void carve_train(struct net *n, int32_t T, int32_t R, int32_t k,
+                        bool keep) {
+    struct head_space h;
+    struct back b;
+    carve_keep(n, T, R, keep);
+    carve_head(n, &h, head_rows(n, T), k, R, keep ? T : 0);
+    int64_t head = n->work.used;
+    if (keep)
+        carve_back(n, &b, T, R);
+    n->work.used = head > n->work.used ? head : n->work.used;
+}
+
+struct net_size net_bytes(const struct conf *c, int32_t T, int32_t R, int32_t k,
+                          bool keep) {
+    struct net n = {.c = c, .acts = calloc((size_t)c->L, sizeof *n.acts)};
+    CHECK(n.acts, "out of memory for a net");
+    carve_train(&n, T, R, k, keep);
+    free(n.acts);
+    return (struct net_size){n.keep.used * (int64_t)sizeof(float),
+                             n.work.used * (int64_t)sizeof(float)};
+}
+
+int net_reserve(struct net *n, int32_t T, int32_t R, int32_t k, bool keep,
+                struct err *err) {
+    carve_train(n, T, R, k, keep);
+    return space_fit(n, &n->keep, err) < 0 || space_fit(n, &n->work, err) < 0
+               ? -1
+               : 0;
+}
+
 /* ---- the sampler's step ---- */
 
 /* Rows i … i+count of s, gathered behind each other. */

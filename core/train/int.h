@@ -29,8 +29,60 @@ struct losses {
     double sum;
     int64_t n_loss;
 };
+/* For gspo, before the losses: p->q becomes the log of each sequence's ratio,
+ * out of all its logprobs. */
+void losses_ratios(const struct op_pass *op, struct pack *p, const float *lp);
 int losses_chunk(void *arg, int32_t first, int32_t rows, const float *logprobs,
                  float *g, struct err *err);
 void losses_release(struct losses *l);
+
+/* ---- parked activations ---- */
+
+#define TRAIN_SLOTS 8
+#define TRAIN_PARK_BYTES ((int64_t)1 << 30)
+
+/* Buffers for one pack's activations, and whose they are. */
+struct parked {
+    struct net *net;
+    bool is_parked;
+    int32_t T, n_seq;
+    int32_t *tokens, *start; /* (T) (n_seq+1) of the parked pack, owned */
+    int64_t bytes;           /* of activations; never falls */
+    uint64_t tick;
+};
+
+struct trainer {
+    const struct model *model;
+    struct kern *kern;
+    struct op_create op;     /* base and from are owned copies */
+    struct adapter *adapter; /* NULL = full tuning */
+    struct weights weights;  /* full tuning: into block w */
+    float *w, *g, *m, *v;    /* dev (floats) */
+    float *g_head;           /* dev (V,C) when the head is tied, else NULL */
+    int64_t floats, head_floats;
+    double *norm; /* dev, one */
+    int n;
+    struct train_param *param;
+    int64_t steps;
+    bool pending;
+    struct losses losses;
+    struct parked park[TRAIN_SLOTS]; /* filled from the front */
+    int64_t park_max, forwards;
+    uint64_t tick;
+};
+
+/* The slot that has p's activations, NULL = none. */
+struct parked *park_find(struct trainer *tr, const struct pack *p);
+/* A slot to run a pack in; *keep: its activations shall stay, which a pass
+ * without backward wants only where memory allows it. NULL and an error. */
+struct parked *park_take(struct trainer *tr, const struct pack *p, bool *keep,
+                         struct err *err);
+/* s holds p's activations from now on. */
+void park_mark(struct trainer *tr, struct parked *s, const struct pack *p);
+void park_drop(struct trainer *tr);
+void park_release(struct trainer *tr);
+
+/* Gradients to zero. */
+int trainer_clear(struct trainer *tr, struct err *err);
 
 #endif

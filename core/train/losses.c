@@ -9,8 +9,38 @@ static const enum kern_loss_kind loss_kinds[LOSS_N] = {
     [LOSS_PPO] = KERN_LOSS_PPO,
     [LOSS_CISPO] = KERN_LOSS_CISPO,
     [LOSS_DRO] = KERN_LOSS_DRO,
+    [LOSS_GSPO] = KERN_LOSS_GSPO,
 };
-#define LOSS_BETA 0.05f /* dro's default */
+#define LOSS_BETA 0.05f       /* dro's default */
+#define LOSS_LOG_RATIO_MAX 10 /* of a sequence, as its peers cap it */
+
+/* The log of one sequence's ratio; 0 when no token counts. */
+static float sequence_ratio(const struct pack *p, const struct datum *d,
+                            int64_t at, const float *lp) {
+    int64_t n = (int64_t)d->n * d->k, count = 0;
+    const float *counts = d->field[DATUM_WEIGHTS] ? p->w : p->A;
+    double sum = 0;
+    for (int64_t i = at; i < at + n; i++) {
+        if (counts[i] == 0.0f) {
+            p->A[i] = 0.0f;
+            continue;
+        }
+        sum += (double)lp[i] - (double)p->q[i];
+        count++;
+    }
+    double mean = count ? sum / (double)count : 0;
+    return mean > LOSS_LOG_RATIO_MAX ? LOSS_LOG_RATIO_MAX : (float)mean;
+}
+
+void losses_ratios(const struct op_pass *op, struct pack *p, const float *lp) {
+    for (uint32_t i = p->first; i < p->end; i++) {
+        const struct datum *d = &op->datums[i];
+        int64_t at = (int64_t)p->start[i - p->first] * p->k;
+        float ratio = sequence_ratio(p, d, at, lp);
+        for (int64_t j = at; j < at + (int64_t)d->n * d->k; j++)
+            p->q[j] = ratio;
+    }
+}
 
 static int losses_space(struct losses *l, int64_t n, struct err *err) {
     if (n <= l->cap)
@@ -40,7 +70,8 @@ int losses_chunk(void *arg, int32_t first, int32_t rows, const float *logprobs,
         dev[i] = l->dev + i * l->cap;
     for (int i = 0; i < 6 && rc == KERN_OK; i++)
         rc = ops->copy_in(l->kern, dev[i], host[i], bytes);
-    bool clips = l->op->loss == LOSS_PPO || l->op->loss == LOSS_CISPO;
+    bool clips = l->op->loss == LOSS_PPO || l->op->loss == LOSS_CISPO ||
+                 l->op->loss == LOSS_GSPO;
     float beta = l->op->beta == l->op->beta ? l->op->beta : LOSS_BETA;
     if (rc == KERN_OK)
         rc = ops->loss(l->kern, &(struct kern_loss){

@@ -15,6 +15,7 @@ static const unsigned loss_needs[LOSS_N] = {
     [LOSS_PPO] = 1u << DATUM_LOGPROBS | 1u << DATUM_ADVANTAGES,
     [LOSS_CISPO] = 1u << DATUM_LOGPROBS | 1u << DATUM_ADVANTAGES,
     [LOSS_DRO] = 1u << DATUM_LOGPROBS | 1u << DATUM_ADVANTAGES,
+    [LOSS_GSPO] = 1u << DATUM_LOGPROBS | 1u << DATUM_ADVANTAGES,
 };
 static const char *const field_names[DATUM_FIELDS] = {
     "weights", "logprobs", "advantages", "clip_low_threshold",

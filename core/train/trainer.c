@@ -1,7 +1,7 @@
 /*
- * trainer: parameters, gradients and moments in four blocks of one layout.
- * Invariants: 1. weights change only in trainer_optim and trainer_write;
- * 2. `pending` says whether the gradient block may be other than zero.
+ * trainer: parameters, gradients and moments in blocks of one layout; the
+ * optimizer. Weights change only in trainer_optim and trainer_write, and both
+ * drop parked activations.
  */
 #include "core/train/int.h"
 
@@ -9,24 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct trainer {
-    const struct model *model;
-    struct kern *kern;
-    struct net *net;
-    struct op_create op;     /* base and from are owned copies */
-    struct adapter *adapter; /* NULL = full tuning */
-    struct weights weights;  /* full tuning: into block w */
-    float *w, *g, *m, *v;    /* dev (floats) */
-    float *g_head;           /* dev (V,C) when the head is tied, else NULL */
-    int64_t floats, head_floats;
-    double *norm; /* dev, one */
-    int n;
-    struct train_param *param;
-    int64_t steps;
-    bool pending;
-    struct losses losses;
-};
 
 static void param_add(struct trainer *tr, const char *name, const char *suffix,
                       int rank, int64_t rows, int64_t cols, int64_t offset) {
@@ -129,7 +111,8 @@ struct trainer *trainer_new(const struct model *m, struct kern *k,
     tr->op.from = copy_text(op->from);
     tr->param = calloc(2 * (size_t)model_count(m) + 2, sizeof *tr->param);
     CHECK(tr->param, "out of memory for a trainer");
-    tr->net = net_new(m, k, err);
+    tr->park[0].net = net_new(m, k, err);
+    tr->park_max = TRAIN_PARK_BYTES;
     tr->norm = k->ops->alloc(k, sizeof *tr->norm);
     int rc = op->lora_rank ? trainer_lora(tr, err) : trainer_full(tr, err);
     if (rc == 0 && tr->norm && (tr->g = block_new(tr, tr->floats, err)) &&
@@ -150,7 +133,7 @@ void trainer_free(struct trainer *tr) {
             tr->kern->ops->free(tr->kern, dev[i]);
     losses_release(&tr->losses);
     adapter_free(tr->adapter);
-    net_free(tr->net);
+    park_release(tr);
     free(tr->weights.w);
     free(tr->param);
     free(tr->op.base);
@@ -179,107 +162,6 @@ struct policy trainer_policy(const struct trainer *tr) {
 const struct op_create *trainer_op(const struct trainer *tr) { return &tr->op; }
 const struct model *trainer_model(const struct trainer *tr) {
     return tr->model;
-}
-struct net *trainer_net(struct trainer *tr) {
-    return tr->net;
-}
-
-/* ---- passes ---- */
-
-static int grads_clear(struct trainer *tr, struct err *err) {
-    const struct kern_ops *ops = tr->kern->ops;
-    int rc = ops->zero(tr->kern, tr->g, (size_t)tr->floats * sizeof(float));
-    if (rc == KERN_OK && tr->g_head)
-        rc = ops->zero(tr->kern, tr->g_head,
-                       (size_t)tr->head_floats * sizeof(float));
-    tr->pending = false;
-    return rc ? err_kern(err, rc, "clear gradients") : 0;
-}
-
-static void pass_logprobs(struct result *res, const struct op_pass *op,
-                          const struct pack *p, const float *lp) {
-    for (uint32_t i = p->first; i < p->end; i++) {
-        size_t n = (size_t)op->datums[i].n * op->datums[i].k;
-        res->logprobs_len[i] = (uint32_t)n;
-        res->logprobs[i] = malloc((n + 1) * sizeof *lp);
-        CHECK(res->logprobs[i], "out of memory for logprobs");
-        memcpy(res->logprobs[i],
-               lp + (size_t)p->start[i - p->first] * (size_t)p->k,
-               n * sizeof *lp);
-    }
-}
-
-static int pass_loss_only(struct trainer *tr, const float *lp,
-                          const struct pack *p, struct err *err) {
-    float *g = malloc(((size_t)p->T * (size_t)p->k + 1) * sizeof *g);
-    CHECK(g, "out of memory for losses");
-    int rc = losses_chunk(&tr->losses, 0, p->T, lp, g, err);
-    free(g);
-    return rc;
-}
-
-static int pass_pack(struct trainer *tr, const struct op_pass *op,
-                     const struct pack *p, bool backward, struct result *res,
-                     struct err *err) {
-    struct policy policy = trainer_policy(tr);
-    struct net_grads g = {.weights = tr->adapter ? NULL : tr->g,
-                          .head = tr->g_head,
-                          .adapter = tr->adapter ? tr->g : NULL};
-    struct net_batch b = {p->T, p->n_seq, p->tokens, p->start};
-    float *lp = malloc(((size_t)p->T * (size_t)p->k + 1) * sizeof *lp);
-    CHECK(lp, "out of memory for logprobs");
-    struct net_head h = {.k = p->k,
-                         .targets = p->targets,
-                         .logprobs = lp,
-                         .loss = backward ? losses_chunk : NULL,
-                         .arg = &tr->losses,
-                         .grads = &g};
-    int rc = net_pass(tr->net, &policy, &b, backward, err);
-    if (rc == 0)
-        rc = net_head(tr->net, &policy, &h, err);
-    if (rc == 0)
-        rc = backward ? net_backward(tr->net, &policy, &g, err)
-                      : pass_loss_only(tr, lp, p, err);
-    if (rc == 0)
-        pass_logprobs(res, op, p, lp);
-    free(lp);
-    return rc;
-}
-
-int trainer_pass(struct trainer *tr, const struct op_pass *op, bool backward,
-                 struct result *res, struct err *err) {
-    if (pack_check(op, model_conf(tr->model), err) < 0)
-        return -1;
-    struct pack p = {0};
-    int64_t tokens = 0;
-    int rc = 0;
-    res->n_logprobs = op->n;
-    res->logprobs = calloc((size_t)op->n + 1, sizeof *res->logprobs);
-    res->logprobs_len = calloc((size_t)op->n + 1, sizeof *res->logprobs_len);
-    CHECK(res->logprobs && res->logprobs_len, "out of memory for logprobs");
-    tr->losses.op = op;
-    tr->losses.pack = &p;
-    tr->losses.sum = 0;
-    tr->losses.n_loss = 0;
-    while (rc == 0 && pack_next(&p, op)) {
-        tokens += p.T;
-        if (backward)
-            tr->pending = true;
-        if (p.T > 0)
-            rc = pass_pack(tr, op, &p, backward, res, err);
-    }
-    pack_release(&p);
-    if (rc < 0) {
-        struct err ignored = {0};
-        if (backward && grads_clear(tr, &ignored) == 0)
-            err_ctx(err, "pass failed, accumulated gradients dropped");
-        result_release(res);
-        return -1;
-    }
-    result_metric(res, "loss:sum", tr->losses.sum);
-    result_metric(res, "num_tokens:sum", (double)tokens);
-    result_metric(res, "num_loss_tokens:sum", (double)tr->losses.n_loss);
-    return 0;
 }
 
 /* ---- the optimizer ---- */
@@ -354,6 +236,7 @@ int trainer_optim(struct trainer *tr, const struct op_optim *op,
         result_metric(res, "step:max", (double)tr->steps);
         return 0;
     }
+    park_drop(tr);
     if (optim_norm(tr, &norm, err) < 0)
         return -1;
     double clip = op->grad_clip_norm;
@@ -361,7 +244,7 @@ int trainer_optim(struct trainer *tr, const struct op_optim *op,
     bool finite = isfinite(norm);
     if (finite && optim_update(tr, op, scale, err) < 0)
         return -1;
-    if (grads_clear(tr, err) < 0)
+    if (trainer_clear(tr, err) < 0)
         return -1;
     result_metric(res, "unclipped_grad_l2:mean", norm);
     result_metric(res, "grad_l2:mean", norm * scale);
@@ -393,6 +276,7 @@ int trainer_read(struct trainer *tr, enum train_part part, int i, float *host,
 
 int trainer_write(struct trainer *tr, enum train_part part, int i,
                   const float *host, struct err *err) {
+    park_drop(tr);
     int rc = tr->kern->ops->copy_in(tr->kern, part_at(tr, part, i), host,
                                     (size_t)tr->param[i].count * sizeof *host);
     return rc ? err_kern(err, rc, tr->param[i].name) : 0;

@@ -18,6 +18,7 @@ static const char *const loss_names[LOSS_N] = {
     [LOSS_PPO] = "ppo",
     [LOSS_CISPO] = "cispo",
     [LOSS_DRO] = "dro",
+    [LOSS_GSPO] = "gspo",
 };
 
 static const char *const ckpt_kind_names[CKPT_KINDS] = {

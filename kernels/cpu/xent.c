@@ -92,9 +92,12 @@ static void loss_token(const struct kern_loss *a, int64_t i) {
         g = -a->w[i];
         if (a->w[i] == 0.0f) /* 0 * inf is no loss */
             loss = g = 0.0f;
-    } else if (a->A[i] != 0.0f || a->kind == KERN_LOSS_DRO) {
+    } else if (a->A[i] != 0.0f ||
+               (a->kind == KERN_LOSS_DRO && a->q[i] < 0.0f)) {
         float A = a->A[i], d = lp - a->q[i];
-        float r = a->kind == KERN_LOSS_DRO ? 0.0f : s_exp(d);
+        float r = a->kind == KERN_LOSS_DRO    ? 0.0f
+                  : a->kind == KERN_LOSS_GSPO ? s_exp(a->q[i])
+                                              : s_exp(d);
         float c = a->lo ? loss_clip(r, a->lo[i], a->hi[i]) : r;
         switch (a->kind) {
         case KERN_LOSS_IS:
@@ -102,6 +105,7 @@ static void loss_token(const struct kern_loss *a, int64_t i) {
             g = loss;
             break;
         case KERN_LOSS_PPO:
+        case KERN_LOSS_GSPO:
             loss = r * A <= c * A ? -(r * A) : -(c * A);
             g = r * A <= c * A ? -(r * A) : 0.0f;
             break;
@@ -125,7 +129,7 @@ static void loss_range(void *arg, int64_t i, int64_t end) {
 }
 
 int ISA(loss)(struct kern *k, const struct kern_loss *a) {
-    if (a->n < 0 || (unsigned)a->kind > KERN_LOSS_DRO)
+    if (a->n < 0 || (unsigned)a->kind >= KERN_LOSS_KINDS)
         return KERN_EINVAL;
     ISA(ranges)(k, a->n, 4096, loss_range, (void *)a);
     return KERN_OK;

@@ -304,7 +304,7 @@ START_TEST(losses_of_tokens_left_out_are_0) {
         ck_assert_int_eq(k->ops->loss(k, &l), KERN_OK);
         ck_assert(loss[0] == 0 && loss[1] == 0 && g[0] == 0 && g[1] == 0);
     }
-    struct kern_loss bad = {.kind = (enum kern_loss_kind)5, .n = 0};
+    struct kern_loss bad = {.kind = KERN_LOSS_KINDS, .n = 0};
     ck_assert_int_eq(k->ops->loss(k, &bad), KERN_EINVAL);
     bad = (struct kern_loss){.n = -1};
     ck_assert_int_eq(k->ops->loss(k, &bad), KERN_EINVAL);
