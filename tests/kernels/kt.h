@@ -9,7 +9,7 @@
 
 #include "kernels/kernels.h"
 
-#include <check.h>
+#include "tests/quick.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -246,8 +246,8 @@ START_TEST(a_run_that_failed_for_something_that_passed_is_resumed) {
     FETTLE_OK(NULL, "model add own %s", dir);
     for (int run = 1; run <= 2; run++) {
         FETTLE_OK(NULL,
-                  "run sft model=own data=%s max_steps=150 num_epochs=100 "
-                  "batch_size=50 eval_every=0 sample_every=0 save_every=0",
+                  "run sft model=own data=%s max_steps=60 num_epochs=100 "
+                  "batch_size=24 eval_every=0 sample_every=0 save_every=0",
                   data);
         if (run == 2) {
             wait_step(2, 20);

@@ -8,7 +8,7 @@
 
 #include "tui/surf.h"
 
-#include <check.h>
+#include "tests/quick.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -14,7 +14,7 @@
 #include "tui/w_list.h"
 #include "tui/utf8.h"
 
-#include <check.h>
+#include "tests/quick.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* The decoder: a table of byte strings, each split everywhere; garbage. */
 #include "tui/input.h"
 
-#include <check.h>
+#include "tests/quick.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 #include "tui/w_chart.h"
 #include "tui/w_spark.h"
 
-#include <check.h>
+#include "tests/quick.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

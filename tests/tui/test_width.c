@@ -3,7 +3,7 @@
 #include "tui/utf8.h"
 #include "tui/width.h"
 
-#include <check.h>
+#include "tests/quick.h"
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
