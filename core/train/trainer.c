@@ -166,6 +166,9 @@ const struct model *trainer_model(const struct trainer *tr) {
 
 /* ---- the optimizer ---- */
 
+/* Squares of larger gradients are infinite in f32, and so would v stay. */
+#define OPTIM_NORM_MAX 1e18
+
 static int optim_check(const struct op_optim *o, struct err *err) {
     bool ok = isfinite(o->lr) && o->beta1 >= 0 && o->beta1 < 1 &&
               o->beta2 >= 0 && o->beta2 < 1 && o->eps >= 0 &&
@@ -241,13 +244,14 @@ int trainer_optim(struct trainer *tr, const struct op_optim *op,
         return -1;
     double clip = op->grad_clip_norm;
     double scale = clip > 0 && norm > clip ? clip / (norm + 1e-6) : 1;
-    bool finite = isfinite(norm);
+    bool finite = norm * scale < OPTIM_NORM_MAX;
     if (finite && optim_update(tr, op, scale, err) < 0)
         return -1;
     if (trainer_clear(tr, err) < 0)
         return -1;
     result_metric(res, "unclipped_grad_l2:mean", norm);
     result_metric(res, "grad_l2:mean", norm * scale);
+    result_metric(res, "clipped:mean", scale < 1);
     result_metric(res, "lr:mean", op->lr);
     result_metric(res, "step:max", (double)tr->steps);
     result_metric(res, "skipped_nonfinite:sum", !finite);
