@@ -150,7 +150,11 @@ struct weights {
 };
 
 struct model *model_open(const char *dir, struct kern *k, struct err *err);
+/* Configuration, table of weights and files, checked, but no weights: for
+ * plans. Nothing can run on it. */
+struct model *model_outline(const char *dir, struct err *err);
 void model_close(struct model *m);
+int64_t model_bytes(const struct model *m); /* of all tensors in its files */
 const struct conf *model_conf(const struct model *m);
 const char *model_dir(const struct model *m);
 const struct weights *model_weights(const struct model *m);
@@ -201,6 +205,8 @@ struct adapter *adapter_new(const struct model *m, struct kern *k,
                             const struct lora_conf *conf, uint64_t seed,
                             struct err *err);
 void adapter_free(struct adapter *a);
+/* Floats of its block, as adapter_new() would make it. */
+int64_t adapter_floats(const struct model *m, const struct lora_conf *conf);
 
 /* ---- running ---- */
 
@@ -301,6 +307,50 @@ struct net_step {
 };
 int net_step(struct net *n, const struct policy *p, struct kv *kv,
              const struct net_step *s, struct err *err);
+
+/* ---- memory: what a job takes, known before it starts ---- */
+
+enum plan_class {
+    PLAN_WEIGHTS,     /* the base model's, as in its files */
+    PLAN_MASTER,      /* full tuning's own f32 copy */
+    PLAN_ADAPTER,     /* A and B */
+    PLAN_GRADIENTS,   /* of whatever is trained */
+    PLAN_OPTIMIZER,   /* AdamW's m and v */
+    PLAN_ACTIVATIONS, /* of one micro-batch, kept for its backward pass */
+    PLAN_WORK,        /* of head and backward pass, and rope's tables */
+    PLAN_KV,          /* one sequence's cache while sampling */
+    PLAN_CLASSES
+};
+const char *plan_name(enum plan_class c); /* "activations" */
+const char *plan_help(enum plan_class c); /* a few words about it */
+
+struct plan_job {
+    struct lora_conf lora;          /* rank 0 = full tuning */
+    int64_t max_length, batch_size; /* tokens of a datum, datums of a step */
+};
+
+struct plan {
+    int64_t bytes[PLAN_CLASSES];
+    int64_t total;  /* what must fit: all but full tuning's base, which is
+                       mapped and read once */
+    int64_t memory; /* what it was fitted in */
+    int32_t micro;  /* tokens of a micro-batch: results do not depend on it,
+                       so it gets smaller where memory is short */
+};
+/* m may be an outline. */
+void plan_make(const struct model *m, const struct plan_job *job,
+               int64_t memory, struct plan *p);
+/* NOMEM, with the figures and what to lower, when the total is above the
+ * memory. */
+int plan_check(const struct plan *p, const struct plan_job *job,
+               struct err *err);
+/* Tokens of a micro-batch for passes in so much memory. */
+int32_t plan_micro(const struct model *m, int32_t rank, int64_t memory);
+/* Bytes that this process can still get: of the machine, its cgroups and
+ * $FETTLE_MEMORY (a number with K, M, G or nothing behind it), the least. */
+int64_t plan_memory(void);
+/* The same by the files below `root` ("" = this machine's). */
+int64_t plan_memory_at(const char *root);
 
 /* Lifts a kernel status: "what: why". */
 int err_kern(struct err *err, int rc, const char *what);

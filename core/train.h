@@ -20,12 +20,11 @@
 
 struct trainer;
 
-/* op->lora_rank 0 = full tuning: an own f32 copy of all weights. */
+/* op->lora_rank 0 = full tuning: an own f32 copy of all weights. NOMEM when
+ * the training state does not fit in plan_memory(). */
 struct trainer *trainer_new(const struct model *m, struct kern *k,
                             const struct op_create *op, struct err *err);
 void trainer_free(struct trainer *tr);
-/* Bytes that trainer_new() takes on the device, activations not counted. */
-int64_t trainer_bytes(const struct model *m, const struct op_create *op);
 
 /* What runs now; valid as long as the trainer, changed by trainer_optim(). */
 struct policy trainer_policy(const struct trainer *tr);
@@ -35,8 +34,9 @@ const struct model *trainer_model(const struct trainer *tr);
 struct net *trainer_net(struct trainer *tr);
 
 /* Activations of a forward pass are kept, in at most so many bytes beside
- * those of the first (default 1 GiB), until weights change: a backward pass
- * over the same datums then needs no forward pass, and has the same bits. */
+ * those of the first (at first 1 GiB, or an eighth of the memory), until
+ * weights change: a backward pass over the same datums then needs no forward
+ * pass, and has the same bits. */
 void trainer_park(struct trainer *tr, int64_t bytes);
 /* Forward passes of packed datums that the layers have run so far. */
 int64_t trainer_forwards(const struct trainer *tr);

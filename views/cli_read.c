@@ -7,7 +7,6 @@
 #include "core/json.h"
 #include "core/model.h"
 #include "core/recipe.h"
-#include "core/train.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -493,44 +492,97 @@ static void doctor_line(struct cli *c, json_t *all, const char *what, bool ok,
         c->status = 1;
 }
 
-static int doctor_plan(struct cli *c, const char *model, struct err *err) {
-    char *dir = cli_model_dir(c, model, err), full[24], lora[24], act[24];
-    struct kern *k = NULL;
-    if (!dir)
-        return -1;
-    kern_open(&k, &(struct kern_opts){.device = "cpu"});
-    struct model *m = model_open(dir, k, err);
-    free(dir);
-    if (m) {
-        const struct conf *cf = model_conf(m);
-        struct op_create f = {0}, l = {.lora_rank = 32,
-                                       .train_attn = true,
-                                       .train_mlp = true,
-                                       .train_unembed = true};
-        int64_t per = cf->L *
-                      (4 * (int64_t)cf->C + 3 * (int64_t)cf->H * cf->D +
-                       2 * (int64_t)cf->K * cf->D + 3 * (int64_t)cf->F) *
-                      4;
-        fmt_bytes(trainer_bytes(m, &f), full);
-        fmt_bytes(trainer_bytes(m, &l), lora);
-        fmt_bytes(per, act);
-        if (c->json)
-            cli_print_json(
-                json_pack("{s:s, s:I, s:I, s:I}", "model", model, "full_bytes",
-                          (json_int_t)trainer_bytes(m, &f), "lora32_bytes",
-                          (json_int_t)trainer_bytes(m, &l), "token_bytes",
-                          (json_int_t)per),
-                false);
-        else
-            printf("full tuning  %s: weights, gradients, moments (f32)\n"
-                   "LoRA r=32    %s\nactivations  %s a token of a "
-                   "micro-batch\n",
-                   full, lora, act);
+/* Words of `doctor --plan`. */
+static int plan_words(struct cli *c, struct plan_job *job, struct err *err) {
+    int64_t rank = 32;
+    const struct {
+        const char *key;
+        int64_t *v, min, max;
+    } keys[] = {{"lora_rank=", &rank, 0, 4096},
+                {"max_length=", &job->max_length, 1, 1 << 26},
+                {"batch_size=", &job->batch_size, 1, 1 << 20}};
+    for (int i = 0; i < c->n; i++) {
+        size_t k = 0;
+        while (k < 3 && strncmp(c->arg[i], keys[k].key, strlen(keys[k].key)))
+            k++;
+        char *end = NULL;
+        long long v =
+            k < 3 ? strtoll(c->arg[i] + strlen(keys[k].key), &end, 10) : 0;
+        if (k == 3 || *end || v < keys[k].min || v > keys[k].max)
+            return err_set(err, ERR_USAGE,
+                           "doctor --plan: '%.64s' is none of lora_rank=, "
+                           "max_length=, batch_size= (whole numbers)",
+                           c->arg[i]);
+        *keys[k].v = v;
     }
+    job->lora.rank = (int32_t)rank;
+    return 0;
+}
+
+static void plan_print_json(const char *model, const struct plan_job *job,
+                            const struct plan *p) {
+    json_t *classes = json_array();
+    for (int i = 0; i < PLAN_CLASSES; i++)
+        json_array_append_new(classes,
+                              json_pack("{s:s, s:I, s:s}", "class",
+                                        plan_name((enum plan_class)i), "bytes",
+                                        (json_int_t)p->bytes[i], "what",
+                                        plan_help((enum plan_class)i)));
+    cli_print_json(json_pack("{s:s, s:i, s:I, s:I, s:o, s:i, s:I, s:I, s:b}",
+                             "model", model, "lora_rank", job->lora.rank,
+                             "max_length", (json_int_t)job->max_length,
+                             "batch_size", (json_int_t)job->batch_size, "plan",
+                             classes, "micro_batch_tokens", p->micro,
+                             "total_bytes", (json_int_t)p->total,
+                             "memory_bytes", (json_int_t)p->memory, "fits",
+                             p->total <= p->memory),
+                   false);
+}
+
+static void plan_print(const char *model, const struct plan_job *job,
+                       const struct plan *p) {
+    char bytes[24], memory[24], kind[32] = "full tuning";
+    if (job->lora.rank)
+        snprintf(kind, sizeof kind, "LoRA r=%d", job->lora.rank);
+    printf("%s: %s, datums of %lld tokens, %lld a step, %d tokens a "
+           "micro-batch\n",
+           model, kind, (long long)job->max_length, (long long)job->batch_size,
+           p->micro);
+    for (int i = 0; i < PLAN_CLASSES; i++) {
+        fmt_bytes(p->bytes[i], bytes);
+        printf("%-12s %9s  %s\n", plan_name((enum plan_class)i),
+               p->bytes[i] ? bytes : "-", plan_help((enum plan_class)i));
+    }
+    fmt_bytes(p->total, bytes);
+    fmt_bytes(p->memory, memory);
+    printf("%-12s %9s  %s of %s that are free%s\n", "in memory", bytes,
+           p->total <= p->memory ? "fits: it is" : "does NOT fit: it is",
+           memory, job->lora.rank ? "" : ", without the base model's file");
+}
+
+static int doctor_plan(struct cli *c, const char *model, struct err *err) {
+    struct plan_job job = {
+        .lora = {.alpha = 32, .attn = true, .mlp = true, .unembed = true},
+        .max_length = 2048,
+        .batch_size = 8};
+    struct plan p;
+    if (plan_words(c, &job, err) < 0)
+        return -1;
+    char *dir = cli_model_dir(c, model, err);
+    struct model *m = dir ? model_outline(dir, err) : NULL;
+    free(dir);
+    if (!m)
+        return -1;
+    if (job.max_length > model_conf(m)->max_pos)
+        job.max_length = model_conf(m)->max_pos;
+    plan_make(m, &job, plan_memory(), &p);
     model_close(m);
-    if (k)
-        k->ops->close(k);
-    return m ? 0 : -1;
+    if (c->json)
+        plan_print_json(model, &job, &p);
+    else
+        plan_print(model, &job, &p);
+    c->status = p.total <= p.memory ? 0 : err_exit(ERR_NOMEM);
+    return 0;
 }
 
 int cli_doctor(struct cli *c, struct err *err) {
@@ -541,6 +593,11 @@ int cli_doctor(struct cli *c, struct err *err) {
     if (cli_opt(c, "--plan")) {
         json_decref(all);
         return doctor_plan(c, cli_opt(c, "--plan"), err);
+    }
+    if (c->n > 0) {
+        json_decref(all);
+        return err_set(err, ERR_USAGE, "doctor: '%.64s' goes with --plan",
+                       c->arg[0]);
     }
     if (cli_home(c, err) < 0) {
         json_decref(all);

@@ -58,6 +58,28 @@ static int lora_init(struct adapter *a, uint64_t seed, struct err *err) {
     return rc ? err_kern(err, rc, "adapter") : 0;
 }
 
+/* All pairs that conf asks for; pair has room for every weight and one. */
+static void lora_pairs(struct adapter *a, const struct model *m) {
+    const struct lora_conf *conf = &a->conf;
+    for (int i = 0; i < model_count(m); i++)
+        if (model_info(m, i)->slot != SLOT_HEAD &&
+            lora_wants(conf, model_info(m, i)->slot))
+            lora_pair_add(a, m, i, false);
+    int head = model_index(m, SLOT_HEAD, -1);
+    if (conf->unembed)
+        lora_pair_add(a, m, head >= 0 ? head : model_index(m, SLOT_EMBED, -1),
+                      true);
+}
+
+int64_t adapter_floats(const struct model *m, const struct lora_conf *conf) {
+    struct adapter a = {.conf = *conf};
+    a.pair = calloc((size_t)model_count(m) + 1, sizeof *a.pair);
+    CHECK(a.pair, "out of memory for an adapter");
+    lora_pairs(&a, m);
+    free(a.pair);
+    return a.floats;
+}
+
 struct adapter *adapter_new(const struct model *m, struct kern *k,
                             const struct lora_conf *conf, uint64_t seed,
                             struct err *err) {
@@ -72,14 +94,7 @@ struct adapter *adapter_new(const struct model *m, struct kern *k,
     a->kern = k;
     a->pair = calloc((size_t)model_count(m) + 1, sizeof *a->pair);
     CHECK(a->pair, "out of memory for an adapter");
-    for (int i = 0; i < model_count(m); i++)
-        if (model_info(m, i)->slot != SLOT_HEAD &&
-            lora_wants(conf, model_info(m, i)->slot))
-            lora_pair_add(a, m, i, false);
-    int head = model_index(m, SLOT_HEAD, -1);
-    if (conf->unembed)
-        lora_pair_add(a, m, head >= 0 ? head : model_index(m, SLOT_EMBED, -1),
-                      true);
+    lora_pairs(a, m);
     if (a->n == 0) {
         err_set(err, ERR_INVAL,
                 "an adapter on nothing: train_attn, train_mlp "

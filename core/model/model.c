@@ -187,13 +187,24 @@ struct model *model_open(const char *dir, struct kern *k, struct err *err) {
         goto fail;
     model_table(m);
     m->st = st_open_dir(dir, err);
-    if (!m->st || model_load(m, err) < 0)
+    if (!m->st || (k && model_load(m, err) < 0))
         goto fail;
     return m;
 fail:
     err_ctx(err, "load model %s", dir);
     model_close(m);
     return NULL;
+}
+
+struct model *model_outline(const char *dir, struct err *err) {
+    return model_open(dir, NULL, err);
+}
+
+int64_t model_bytes(const struct model *m) {
+    int64_t n = 0;
+    for (int i = 0; i < st_count(m->st); i++)
+        n += st_at(m->st, i)->bytes;
+    return n;
 }
 
 void model_close(struct model *m) {

@@ -10,6 +10,7 @@
 #include "core/clock.h"
 #include "core/fs.h"
 #include "core/json.h"
+#include "core/model.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -480,6 +481,26 @@ out:
     return rc;
 }
 
+/* Whether the job's memory is there, by its longest row. */
+static int fits(const struct sft *s, const char *model_dir, struct err *err) {
+    struct plan_job job = {.lora = {.rank = (int32_t)s->c.lora_rank,
+                                    .alpha = (float)s->c.lora_alpha,
+                                    .attn = true,
+                                    .mlp = true,
+                                    .unembed = true},
+                           .batch_size = s->c.batch};
+    struct plan p;
+    for (size_t i = 0; i < s->rows.n; i++)
+        if ((int64_t)s->rows.row[i].tokens.n > job.max_length)
+            job.max_length = (int64_t)s->rows.row[i].tokens.n;
+    struct model *m = model_outline(model_dir, err);
+    if (!m)
+        return -1;
+    plan_make(m, &job, plan_memory(), &p);
+    model_close(m);
+    return plan_check(&p, &job, err);
+}
+
 int recipe_check(const struct recipe *r, const json_t *config,
                  const char *model_dir, int64_t *steps, struct err *err) {
     struct sft s;
@@ -488,6 +509,7 @@ int recipe_check(const struct recipe *r, const json_t *config,
         return -1;
     if (steps)
         *steps = s.total;
+    int rc = fits(&s, model_dir, err);
     sft_close(&s);
-    return 0;
+    return rc;
 }

@@ -14,7 +14,7 @@ struct pack {
 
 /* The next pack of op after p->end: as many datums as fit in the token budget,
  * at least one. false when there are none left. */
-bool pack_next(struct pack *p, const struct op_pass *op);
+bool pack_next(struct pack *p, const struct op_pass *op, int32_t budget);
 void pack_release(struct pack *p);
 /* Fields that the loss needs and lengths that fit; names the datum. */
 int pack_check(const struct op_pass *op, const struct conf *c, struct err *err);
@@ -67,6 +67,7 @@ struct trainer {
     bool pending;
     struct losses losses;
     struct parked park[TRAIN_SLOTS]; /* filled from the front */
+    int32_t micro;                   /* tokens of a micro-batch */
     int64_t park_max, forwards;
     uint64_t tick;
 };

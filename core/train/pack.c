@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PACK_TOKENS 4096
-
 /* Which fields a loss needs beside targets. */
 static const unsigned loss_needs[LOSS_N] = {
     [LOSS_CROSS_ENTROPY] = 0,
@@ -85,14 +83,14 @@ static void pack_fill(struct pack *p, const struct op_pass *op) {
     p->start[p->n_seq] = t;
 }
 
-bool pack_next(struct pack *p, const struct op_pass *op) {
+bool pack_next(struct pack *p, const struct op_pass *op, int32_t budget) {
     uint32_t first = p->end, end = first, T = 0;
     pack_release(p);
     if (first >= op->n)
         return false;
     uint32_t k = op->datums[first].k;
     while (end < op->n && op->datums[end].k == k &&
-           (end == first || T + op->datums[end].n <= PACK_TOKENS))
+           (end == first || T + op->datums[end].n <= (uint32_t)budget))
         T += op->datums[end++].n;
     *p = (struct pack){.first = first,
                        .end = end,

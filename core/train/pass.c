@@ -111,7 +111,7 @@ int trainer_pass(struct trainer *tr, const struct op_pass *op, bool backward,
     tr->losses.pack = &p;
     tr->losses.sum = 0;
     tr->losses.n_loss = 0;
-    while (rc == 0 && pack_next(&p, op)) {
+    while (rc == 0 && pack_next(&p, op, tr->micro)) {
         tokens += p.T;
         if (backward)
             tr->pending = true;

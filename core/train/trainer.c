@@ -95,6 +95,22 @@ static char *copy_text(const char *s) {
     return c;
 }
 
+/* Refuses what cannot fit before anything is allocated: memory that is only
+ * promised kills the process later. Decides the size of micro-batches. */
+static int trainer_plan(struct trainer *tr, struct err *err) {
+    int64_t memory = plan_memory();
+    struct plan_job job = {lora_of(&tr->op), 1, 1};
+    struct plan p;
+    plan_make(tr->model, &job, memory, &p);
+    if (plan_check(&p, &job, err) < 0)
+        return -1;
+    tr->micro =
+        plan_micro(tr->model, (int32_t)tr->op.lora_rank, memory - p.total);
+    tr->park_max =
+        memory / 8 < TRAIN_PARK_BYTES ? memory / 8 : TRAIN_PARK_BYTES;
+    return 0;
+}
+
 struct trainer *trainer_new(const struct model *m, struct kern *k,
                             const struct op_create *op, struct err *err) {
     if (op->lora_rank > 4096) {
@@ -112,9 +128,10 @@ struct trainer *trainer_new(const struct model *m, struct kern *k,
     tr->param = calloc(2 * (size_t)model_count(m) + 2, sizeof *tr->param);
     CHECK(tr->param, "out of memory for a trainer");
     tr->park[0].net = net_new(m, k, err);
-    tr->park_max = TRAIN_PARK_BYTES;
     tr->norm = k->ops->alloc(k, sizeof *tr->norm);
-    int rc = op->lora_rank ? trainer_lora(tr, err) : trainer_full(tr, err);
+    int rc = trainer_plan(tr, err);
+    if (rc == 0)
+        rc = op->lora_rank ? trainer_lora(tr, err) : trainer_full(tr, err);
     if (rc == 0 && tr->norm && (tr->g = block_new(tr, tr->floats, err)) &&
         (tr->m = block_new(tr, tr->floats, err)) &&
         (tr->v = block_new(tr, tr->floats, err)))
@@ -139,18 +156,6 @@ void trainer_free(struct trainer *tr) {
     free(tr->op.base);
     free(tr->op.from);
     free(tr);
-}
-
-int64_t trainer_bytes(const struct model *m, const struct op_create *op) {
-    const struct conf *c = model_conf(m);
-    int64_t hd = (int64_t)c->H * c->D, kd = (int64_t)c->K * c->D, R;
-    if (op->lora_rank == 0)
-        return 16 * model_floats(m) + (c->tied ? 4 * (int64_t)c->V * c->C : 0);
-    R = op->lora_rank;
-    int64_t n = op->train_unembed ? c->C + c->V : 0;
-    n += op->train_attn ? c->L * (4 * (int64_t)c->C + 2 * hd + 2 * kd) : 0;
-    n += op->train_mlp ? c->L * 3 * ((int64_t)c->C + c->F) : 0;
-    return 16 * R * n;
 }
 
 struct policy trainer_policy(const struct trainer *tr) {
