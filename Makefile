@@ -36,7 +36,7 @@ LDLIBS     = $(PKG_LIBS) -lm -lpthread -ldl
 
 # ---- modules: one archive each; LIBS_x is what x may use, itself first ----
 CORE := base wire model text train sample ckpt engine daemon client starter recipe
-MODS := $(CORE) kernels store tui views
+MODS := $(CORE) kernels store tui views fuzz
 LIBS_base    := base
 LIBS_wire    := wire base
 LIBS_kernels := kernels
@@ -53,6 +53,7 @@ LIBS_client  := client wire base
 LIBS_starter := starter $(LIBS_text)
 LIBS_recipe  := recipe starter client $(LIBS_text)
 LIBS_sys     := base
+LIBS_fuzz    := fuzz train $(LIBS_text)
 LIBS_views   := views recipe starter client daemon engine ckpt train sample text model kernels store wire base tui
 
 SRC_kernels_once := $(wildcard kernels/*.c) $(addprefix kernels/cpu/,mem.c pool.c cpu.c)
@@ -71,12 +72,13 @@ OBJ_kernels := $(call obj,$(wildcard $(SRC_kernels_once))) \
 OBJ_store := $(call obj,$(wildcard store/*.c))
 OBJ_tui   := $(call obj,$(wildcard tui/*.c))
 OBJ_views := $(call obj,$(filter-out views/main.c,$(wildcard views/*.c)))
+OBJ_fuzz  := $(call obj,$(addprefix tests/fuzz/,mutate.c wire.c model.c))
 
 TESTS := $(wildcard tests/*/test_*.c)
 TBINS := $(patsubst tests/%.c,$(BUILD)/t/%,$(TESTS))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps demo test tests check asan kill peer lint format starter screens install clean help gpu-check
+.PHONY: all deps demo test tests check asan fuzz kill peer lint format starter screens install clean help gpu-check
 .SECONDARY:
 
 all: $(BUILD)/fettle
@@ -133,6 +135,17 @@ lint: ## arrows, banned functions, globals, format
 asan: ## the whole test run under ASan and UBSan
 	@CK_TIMEOUT_MULTIPLIER=12 $(MAKE) --no-print-directory BUILD=build-asan SAN=address,undefined CFLAGS="-O1 -g" test
 
+$(BUILD)/fuzz: $(call obj,tests/fuzz/main.c) $(foreach m,$(LIBS_fuzz),$(BUILD)/lib/$(m).a)
+	@echo "  LINK $@"
+	@$(CC) $(SANFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS)
+
+FUZZ_RUNS ?= 20000
+FUZZ_SEED ?= 1
+fuzz: ## damaged files and messages under ASan and UBSan (FUZZ_RUNS=200000 a target)
+	@$(MAKE) --no-print-directory BUILD=build-fuzz SAN=address,undefined \
+	    CFLAGS="-O1 -g -fsanitize-coverage=trace-pc" build-fuzz/fuzz
+	@build-fuzz/fuzz all -runs=$(FUZZ_RUNS) -seed=$(FUZZ_SEED) -corpus=tests/fuzz/corpus
+
 kill: all ## kill -9 of worker and daemon in training runs (some minutes)
 	@FETTLE=$(abspath $(BUILD)/fettle) tests/fault/kill.sh core/starter/model tests/golden/rows.jsonl
 
@@ -170,7 +183,7 @@ install: all ## to $(PREFIX)/bin
 	install -m644 core/starter/model/* $(DESTDIR)$(PREFIX)/share/fettle/starter
 
 clean: ## removes what was built
-	rm -rf build build-asan
+	rm -rf build build-asan build-fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
