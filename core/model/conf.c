@@ -12,6 +12,7 @@
 
 #define CONF_FILE_MAX (4 << 20)
 #define CONF_LAYERS_MAX 4096
+#define ROPE_NUMBER_MAX 1e15 /* beyond it, and infinite, is a damaged file */
 
 /* The architectural switches of a family. */
 struct family {
@@ -68,6 +69,9 @@ static int conf_sizes(struct conf *c, const json_t *j, struct err *err) {
                    err) < 0 ||
         json_get_num(j, "rms_norm_eps", &eps, 1e-6, err) < 0)
         return -1;
+    if (!(eps >= 0 && eps < 1))
+        return err_set(err, ERR_INVAL, "rms_norm_eps is %g, must be 0 to 1",
+                       eps);
     c->norm_eps = (float)eps;
     if (c->H % c->K)
         return err_set(err, ERR_INVAL,
@@ -90,7 +94,9 @@ static int rope_llama3(struct rope_conf *r, const json_t *j,
                      c->max_pos, err) < 0)
         return -1;
     if (!(r->low_freq_factor > 0) || !(r->original_max > 0) ||
-        !(r->high_freq_factor > r->low_freq_factor))
+        !(r->high_freq_factor > r->low_freq_factor) ||
+        !(r->high_freq_factor < ROPE_NUMBER_MAX) ||
+        !(r->original_max < ROPE_NUMBER_MAX))
         return err_set(err, ERR_INVAL, "llama3 rope factors are out of range");
     return 0;
 }
@@ -121,7 +127,8 @@ static int conf_rope(struct conf *c, const json_t *j, struct err *err) {
     if (partial != 1)
         return err_set(err, ERR_UNSUPPORTED,
                        "partial_rotary_factor %g is not supported", partial);
-    if (!(r->theta > 1) || !(r->factor >= 1))
+    if (!(r->theta > 1) || !(r->factor >= 1) || !(r->theta < ROPE_NUMBER_MAX) ||
+        !(r->factor < ROPE_NUMBER_MAX))
         return err_set(err, ERR_INVAL, "rope_theta or factor is out of range");
     if (strcmp(type, "default") == 0)
         return 0;

@@ -102,18 +102,22 @@ static uint8_t *st_bytes(size_t *len) {
 
 /* ---- safetensors ---- */
 
-/* Every byte that a tensor claims is there. */
-static void st_touch(const struct st *s) {
+/* Every byte that a tensor claims is there, and no other's: a map's last page
+ * hides a tensor that ends behind the file. */
+static void st_touch(const struct st *s, size_t len) {
     unsigned sum = 0;
+    int64_t all = 8;
     for (int i = 0; i < st_count(s); i++) {
         const struct st_tensor *t = st_at(s, i);
         const uint8_t *p = t->data;
         for (int64_t b = 0; b < t->bytes; b++)
             sum += p[b];
+        all += t->bytes;
         CHECK(st_find(s, t->name) == t, "a tensor that is not found");
     }
     st_meta(s, "format");
-    CHECK(sum <= UINT32_MAX, "sums are bounded");
+    CHECK(sum <= UINT32_MAX && all <= (int64_t)len,
+          "tensors of %lld bytes in a file of %zu", (long long)all, len);
 }
 
 static int safetensors_run(const uint8_t *data, size_t len) {
@@ -123,7 +127,7 @@ static int safetensors_run(const uint8_t *data, size_t len) {
     struct st *s = st_open_file(path, &err);
     CHECK(s || err.code, "a refusal without a reason");
     if (s)
-        st_touch(s);
+        st_touch(s, len);
     st_close(s);
     free(path);
     fuzz_rm(dir);
@@ -161,6 +165,16 @@ static int config_run(const uint8_t *data, size_t len) {
     if (rc == 0) {
         struct net_size z = net_bytes(&c, 64, 8, 1, true);
         CHECK(conf_params(&c) > 0 && z.keep > 0 && z.work > 0, "no sizes");
+        CHECK(c.C > 0 && c.L > 0 && c.F > 0 && c.V > 0 && c.D > 0 &&
+                  c.max_pos > 0 && c.D % 2 == 0 && c.H % c.K == 0,
+              "shapes that nothing can run");
+        CHECK(isfinite(c.norm_eps) && c.norm_eps >= 0 &&
+                  isfinite(c.rope.theta) && isfinite(c.rope.factor) &&
+                  isfinite(c.rope.low_freq_factor) &&
+                  isfinite(c.rope.high_freq_factor),
+              "numbers that nothing can compute with");
+        for (int i = 0; i < c.n_eos; i++)
+            CHECK(c.eos[i] < (uint32_t)c.V, "an end outside the vocabulary");
         for (int l = 0; l < c.L; l++)
             conf_slides(&c, l);
         conf_release(&c);

@@ -1,7 +1,10 @@
 /* Every fuzz target for a short while, and the mutations themselves. */
 #include "tests/fuzz/fuzz.h"
 
+#include "core/fs.h"
+
 #include <check.h>
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,6 +51,32 @@ START_TEST(target_takes_its_seeds_and_whatever_they_become) {
 }
 END_TEST
 
+/* The corpus holds inputs that were once taken wrongly; see main.c. */
+START_TEST(target_takes_what_once_failed) {
+    const struct fuzz_target *t = fuzz_targets[_i];
+    char *dir = fs_path("tests/fuzz/corpus/%s", t->name);
+    DIR *d = opendir(dir);
+    int n = 0;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        struct err err = {0};
+        size_t len;
+        if (e->d_name[0] == '.')
+            continue;
+        char *path = fs_path("%s/%s", dir, e->d_name);
+        char *data = fs_read(path, FUZZ_MAX, &len, &err);
+        ck_assert_msg(data != NULL, "%s", err.msg);
+        ck_assert_int_eq(t->run((uint8_t *)data, len), 0);
+        free(data);
+        free(path);
+        n++;
+    }
+    if (d)
+        closedir(d);
+    ck_assert(n > 0 || strcmp(t->name, "config") != 0);
+    free(dir);
+}
+END_TEST
+
 START_TEST(mutations_change_inputs_repeatably_and_stay_in_bounds) {
     static uint8_t a[FUZZ_MAX + 1], b[FUZZ_MAX + 1];
     static const uint8_t other[] = "0123456789";
@@ -76,6 +105,7 @@ Suite *smoke_suite(void) {
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, target_takes_its_seeds_and_whatever_they_become, 0,
                         n);
+    tcase_add_loop_test(tc, target_takes_what_once_failed, 0, n);
     tcase_add_test(tc, mutations_change_inputs_repeatably_and_stay_in_bounds);
     suite_add_tcase(s, tc);
     return s;
