@@ -284,9 +284,15 @@ int32_t kv_take(struct kv *kv);
 void kv_share(struct kv *kv, int32_t page);
 void kv_drop(struct kv *kv, int32_t page);
 int32_t kv_left(const struct kv *kv);
+int32_t kv_refs(const struct kv *kv, int32_t page);
 int64_t kv_page_bytes(const struct model *m);
 /* Copies the contents of a page (all layers). */
 int kv_copy(struct kv *kv, int32_t to, int32_t from, struct err *err);
+
+/* Row i of a step's rows: its logits (V) host, borrowed, NULL where `full`
+ * does not ask for them; their lse; the logprob of its target. */
+typedef void net_row_fn(void *arg, int32_t i, const float *logits, float lse,
+                        float logprob);
 
 /* New tokens of several sequences, appended to their caches. */
 struct net_step {
@@ -304,6 +310,10 @@ struct net_step {
     const int32_t *targets; /* (n_rows) */
     float *logprobs;        /* (n_rows) host */
     float *lse; /* (n_rows) host or NULL: logits[t] - lse is t's logprob */
+    /* or one row after the other, so that they are never held all */
+    net_row_fn *row;
+    void *arg;
+    const bool *full; /* (n_rows), with row */
 };
 int net_step(struct net *n, const struct policy *p, struct kv *kv,
              const struct net_step *s, struct err *err);

@@ -48,8 +48,13 @@ const char *op_kind_name(enum op_kind kind); /* "forward_backward" */
  * checkpoint root that the worker was started with.
  * Which weights an unordered op runs on: the worker's base model, or a
  * checkpoint on top of it. */
+enum precision { PRECISION_EXACT, PRECISION_Q8, PRECISION_Q4, PRECISION_N };
+const char *precision_name(enum precision p); /* "exact", "q8", "q4" */
+int precision_by_name(const char *name);      /* or -1 */
+
 struct op_target {
-    char *ckpt; /* id, "" = the base model itself */
+    char *ckpt;               /* id, "" = the base model itself */
+    enum precision precision; /* of the matrices; exact: as they are stored */
 };
 
 struct op_create {
@@ -158,7 +163,14 @@ struct op_sample {
     bool default_stop; /* also stop at the model's or renderer's end */
     bool prompt_logprobs;
     bool stream; /* send partial results */
+    /* Written only when one of them is set (OP_EXT), so that an op without
+     * has the bytes that it always had. */
+    float min_p;               /* 0 = off */
+    uint32_t top_k_out;        /* likeliest tokens told for each sampled one */
+    uint32_t prompt_top_k_out; /* and for each of the prompt */
+    bool pieces;               /* the text of every token told */
 };
+#define WIRE_TOP_MAX 32 /* of top_k_out and prompt_top_k_out */
 
 struct op_logprobs {
     struct op_target target;
@@ -194,6 +206,19 @@ struct metric {
     double value;
 };
 
+/* The k likeliest tokens at each of n places, falling; place i has i*k …. */
+struct top {
+    uint32_t k;       /* 0 = not told */
+    uint32_t *tokens; /* (n,k) */
+    float *logprobs;  /* (n,k) */
+};
+
+/* A token's text: UTF-8, U+FFFD where it is part of a character. */
+struct token_text {
+    uint32_t token;
+    char *text;
+};
+
 enum stop_reason { STOP_LENGTH, STOP_TOKEN, STOP_STRING, STOP_CANCELED };
 const char *stop_reason_name(enum stop_reason r); /* "length", "stop", … */
 
@@ -203,6 +228,7 @@ struct sample {
     float *logprobs;  /* (n), after temperature, before top-k and top-p */
     char *text;       /* decoded, without the stop; "" without tokenizer */
     enum stop_reason stop;
+    struct top top; /* places as tokens */
 };
 
 /* What an op gives back; only the parts that its kind fills are set. */
@@ -218,8 +244,11 @@ struct result {
     uint32_t n_prompt; /* prompt tokens, with OP_SAMPLE */
     uint32_t *prompt_tokens;
     float *prompt_logprobs; /* (n_prompt) or NULL, [0] is NAN */
-    uint64_t bytes;         /* OP_SAVE: size of the committed directory */
-    uint64_t exec_us;       /* time of execution */
+    struct top prompt_top;  /* place 0 is token 0, told nothing: ids 0, NAN */
+    uint32_t n_pieces;
+    struct token_text *pieces; /* by token, each once */
+    uint64_t bytes;            /* OP_SAVE: size of the committed directory */
+    uint64_t exec_us;          /* time of execution */
 };
 
 void result_encode(const struct result *r, struct buf *b);
@@ -229,6 +258,8 @@ void result_release(struct result *r);
 void result_metric(struct result *r, const char *name, double value);
 /* NAN when the result has no such metric. */
 double result_get(const struct result *r, const char *name);
+/* "" when the result has no piece of the token. */
+const char *result_piece(const struct result *r, uint32_t token);
 
 /* ---- frames over the socketpair between daemon and worker ---- */
 
@@ -246,7 +277,9 @@ enum frame_type {
     FRAME_PING,
     FRAME_QUIT,    /* finish the running op, then exit 0 */
     FRAME_PARTIAL, /* a sample in progress: u32 index, u32 n tokens, tokens,
-                      logprobs, lstr text added */
+                      logprobs, lstr text added; where the op asks for them:
+                      u32 k, k tokens, k logprobs (the likeliest), lstr piece
+                      of the token and of each of the k */
     FRAME_RESULT,  /* result bytes */
     FRAME_ERROR,   /* lstr code name, lstr message */
     FRAME_N

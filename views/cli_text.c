@@ -153,7 +153,7 @@ int cli_chat(struct cli *c, struct err *err) {
         cli_opt_int(c, "--seed", -1, 0, INT64_MAX, &seed, err) < 0 ||
         cli_opt_num(c, "--temperature", 0.7, &temperature, err) < 0)
         return -1;
-    struct op_sample o = {.target = {""},
+    struct op_sample o = {.target = {.ckpt = ""},
                           .prompt = PROMPT_MESSAGES,
                           .n = 1,
                           .max_tokens = (uint32_t)max,
@@ -253,7 +253,10 @@ static int logprobs_line(struct cli *c, const json_t *j, void *arg,
         return -1;
     struct op op = {.kind = OP_LOGPROBS, .model = ""};
     op.logprobs =
-        (struct op_logprobs){{""}, n, ids, cli_opt(c, "--sampler") != NULL};
+        (struct op_logprobs){.target = {.ckpt = ""},
+                             .n = n,
+                             .tokens = ids,
+                             .sampler = cli_opt(c, "--sampler") != NULL};
     int rc = client_run(arg, c->arg[0], &op, NULL, NULL, &res, err);
     if (rc == 0) {
         json_t *lp = json_array();

@@ -601,7 +601,8 @@ static int r_deploy(const struct request *q, const struct match *m,
     if (rc != STORE_OK)
         return err_store(err, d->st, rc);
     struct op op = {.kind = OP_LOGPROBS, .model = ""};
-    op.logprobs = (struct op_logprobs){{t.ckpt}, 1, &token, false};
+    op.logprobs = (struct op_logprobs){
+        .target = {.ckpt = t.ckpt}, .n = 1, .tokens = &token};
     buf_init(&b, 8192);
     op_encode(&op, &b);
     struct flow *f = flow_new(d, FLOW_DEPLOY);

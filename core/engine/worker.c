@@ -1,8 +1,9 @@
 /*
  * worker: frames in, results out.
  * Invariants: 1. every id is answered by exactly one RESULT or ERROR; 2. only
- * the training thread touches trainers, only the sampling thread its net and
- * its cache of checkpoints; 3. the base model is immutable and shared.
+ * the training thread touches trainers, only the sampling thread its net, its
+ * scheduler and its cache of checkpoints; 3. the base model is immutable and
+ * shared; 4. a checkpoint that a request runs on is not closed.
  */
 #include "core/engine.h"
 
@@ -23,9 +24,11 @@
 
 #define WORKER_VERSION 1
 #define WORKER_CACHE 8 /* checkpoints kept open for sampling */
-#define WORKER_CANCELS 64
+
+struct worker;
 
 struct job {
+    struct worker *w;
     struct frame frame;
     struct op op; /* of FRAME_OP, decoded */
     struct job *next;
@@ -41,10 +44,8 @@ struct queue {
 struct cached {
     char id[WIRE_NAME_MAX];
     struct ckpt_policy *policy;
-    uint64_t used;
+    uint64_t used, version;
 };
-
-struct worker;
 
 /* What one executing thread owns. */
 struct lane {
@@ -52,7 +53,6 @@ struct lane {
     struct queue queue;
     struct kern *kern;
     pthread_t thread;
-    uint64_t running; /* id, for streams */
 };
 
 struct hosted {
@@ -70,12 +70,10 @@ struct worker {
     struct hosted *hosted;
     int n_hosted;
     struct net *net; /* the sampling thread's */
+    struct sched *sched;
+    struct job *sampling; /* what the scheduler has */
     struct cached cache[WORKER_CACHE];
     uint64_t tick;
-    pthread_mutex_t cancel_lock;
-    uint64_t cancelled[WORKER_CANCELS];
-    int n_cancelled;
-    atomic_bool cancel; /* of the sample that runs */
 };
 
 /* ---- queues ---- */
@@ -94,16 +92,23 @@ static void queue_put(struct queue *q, struct job *j) {
     pthread_mutex_unlock(&q->lock);
 }
 
-/* NULL = stopped and empty. */
-static struct job *queue_take(struct queue *q) {
+/* NULL = stopped and empty, or just empty when nobody waits. */
+static struct job *queue_take(struct queue *q, bool wait) {
     pthread_mutex_lock(&q->lock);
-    while (!q->first && !q->stop)
+    while (!q->first && !q->stop && wait)
         pthread_cond_wait(&q->cond, &q->lock);
     struct job *j = q->first;
     if (j && !(q->first = j->next))
         q->last = &q->first;
     pthread_mutex_unlock(&q->lock);
     return j;
+}
+
+static bool queue_stopped(struct queue *q) {
+    pthread_mutex_lock(&q->lock);
+    bool stop = q->stop;
+    pthread_mutex_unlock(&q->lock);
+    return stop;
 }
 
 static void queue_stop(struct queue *q) {
@@ -153,18 +158,35 @@ static void worker_result(struct worker *w, uint64_t id,
     buf_release(&b);
 }
 
-static void worker_partial(void *arg, uint32_t index, uint32_t token,
-                           float logprob, const char *text) {
-    struct lane *l = arg;
+static void put_partial(struct buf *b, const struct worker *w, bool pieces,
+                        const struct sample_partial *p) {
+    buf_u32(b, p->index);
+    buf_u32(b, 1);
+    buf_u32(b, p->token);
+    buf_f32(b, p->logprob);
+    buf_lstr(b, p->text);
+    if (!pieces)
+        return;
+    buf_u32(b, p->k);
+    for (uint32_t i = 0; i < p->k; i++)
+        buf_u32(b, p->top_tokens[i]);
+    for (uint32_t i = 0; i < p->k; i++)
+        buf_f32(b, p->top_logprobs[i]);
+    for (uint32_t i = 0; i <= p->k; i++) {
+        const uint32_t *id = i ? &p->top_tokens[i - 1] : &p->token;
+        char *text = tok_decode(w->tok, id, 1, false);
+        buf_lstr(b, text);
+        free(text);
+    }
+}
+
+static void worker_partial(struct worker *w, uint64_t id, bool pieces,
+                           const struct sample_partial *p) {
     struct buf b;
     buf_init(&b, 1 << 20);
-    buf_u32(&b, index);
-    buf_u32(&b, 1);
-    buf_u32(&b, token);
-    buf_f32(&b, logprob);
-    buf_lstr(&b, text);
+    put_partial(&b, w, pieces, p);
     if (!b.failed)
-        worker_send(l->w, FRAME_PARTIAL, l->running, &b);
+        worker_send(w, FRAME_PARTIAL, id, &b);
     buf_release(&b);
 }
 
@@ -272,22 +294,30 @@ static int do_load(struct worker *w, struct trainer *tr, const struct op *op,
     return rc;
 }
 
-static int do_live_sample(struct worker *w, struct trainer *tr,
-                          const struct op *op, struct result *res,
-                          struct err *err) {
+/* arg: the job of an ordered sample. */
+static void live_partial(void *arg, uint64_t id,
+                         const struct sample_partial *p) {
+    const struct job *j = arg;
+    (void)id; /* sample_run() has no ids */
+    worker_partial(j->w, j->frame.id, j->op.sample.pieces, p);
+}
+
+static int do_live_sample(struct worker *w, struct trainer *tr, struct job *j,
+                          struct result *res, struct err *err) {
     struct policy p = trainer_policy(tr);
     struct sampler s = {.model = w->model,
                         .kern = w->train.kern,
                         .net = trainer_net(tr),
                         .tok = w->tok,
                         .render = w->render,
-                        .partial = worker_partial,
-                        .arg = &w->train};
-    return sample_run(&s, &p, &op->sample, res, err);
+                        .partial = live_partial,
+                        .arg = j};
+    return sample_run(&s, &p, &j->op.sample, res, err);
 }
 
-static int do_op(struct worker *w, const struct op *op, struct result *res,
+static int do_op(struct worker *w, struct job *j, struct result *res,
                  struct err *err) {
+    const struct op *op = &j->op;
     if (op->kind == OP_CREATE)
         return do_create(w, op, err);
     struct hosted *s = slot_find(w, op->model);
@@ -301,7 +331,7 @@ static int do_op(struct worker *w, const struct op *op, struct result *res,
     case OP_OPTIM_STEP: return trainer_optim(s->tr, &op->optim, res, err);
     case OP_SAVE: return do_save(w, s->tr, op, res, err);
     case OP_LOAD: return do_load(w, s->tr, op, err);
-    case OP_SAMPLE: return do_live_sample(w, s->tr, op, res, err);
+    case OP_SAMPLE: return do_live_sample(w, s->tr, j, res, err);
     default:
         return err_set(err, ERR_INVAL, "%s is no ordered op",
                        op_kind_name(op->kind));
@@ -342,110 +372,181 @@ static int do_control(struct worker *w, const struct frame *f,
 
 /* ---- sampling ---- */
 
+/* The one that was used longest ago and that nobody needs. */
+static struct cached *cache_victim(struct worker *w, struct err *err) {
+    struct cached *old = NULL;
+    for (int i = 0; i < WORKER_CACHE; i++) {
+        struct cached *c = &w->cache[i];
+        bool busy = c->policy && sched_uses(w->sched, c->version);
+        if (!busy && (!old || c->used < old->used))
+            old = c;
+    }
+    if (!old)
+        err_set(err, ERR_BUSY, "%d checkpoints are being sampled from already",
+                WORKER_CACHE);
+    return old;
+}
+
 static struct cached *cache_get(struct worker *w, const char *id,
                                 struct err *err) {
-    struct cached *old = &w->cache[0];
     for (int i = 0; i < WORKER_CACHE; i++) {
         struct cached *c = &w->cache[i];
         if (c->policy && strcmp(c->id, id) == 0) {
             c->used = ++w->tick;
             return c;
         }
-        if (c->used < old->used)
-            old = c;
     }
-    if (check_id(id, err) < 0)
+    struct cached *c = check_id(id, err) < 0 ? NULL : cache_victim(w, err);
+    if (!c)
         return NULL;
     char *path = ckpt_path(w, id);
     struct ckpt_policy *p = ckpt_open(path, w->model, w->sample.kern, err);
     free(path);
     if (!p)
         return NULL;
-    ckpt_close(old->policy);
-    old->policy = p;
-    old->used = ++w->tick;
-    snprintf(old->id, sizeof old->id, "%s", id);
-    return old;
+    if (c->policy)
+        sched_forget(w->sched, c->version);
+    ckpt_close(c->policy);
+    c->policy = p;
+    c->used = c->version = ++w->tick;
+    snprintf(c->id, sizeof c->id, "%s", id);
+    return c;
 }
 
-static int do_unordered(struct worker *w, const struct op *op,
-                        struct result *res, struct err *err) {
-    const char *id = op->kind == OP_SAMPLE ? op->sample.target.ckpt
-                                           : op->logprobs.target.ckpt;
-    struct policy p = {.weights = model_weights(w->model)};
-    if (id && *id) {
-        struct cached *c = cache_get(w, id, err);
-        if (!c)
-            return -1;
-        p = ckpt_policy(c->policy);
+/* The weights that an unordered op names; *version is their number. */
+static int target_policy(struct worker *w, const struct op_target *t,
+                         struct policy *p, uint64_t *version, struct err *err) {
+    *p = (struct policy){.weights = model_weights(w->model)};
+    *version = 0;
+    if (!t->ckpt || !*t->ckpt)
+        return 0;
+    struct cached *c = cache_get(w, t->ckpt, err);
+    if (!c)
+        return -1;
+    *p = ckpt_policy(c->policy);
+    *version = c->version;
+    return 0;
+}
+
+static void answer(struct worker *w, uint64_t id, struct result *res,
+                   const struct err *err) {
+    if (err)
+        worker_error(w, id, err);
+    else
+        worker_result(w, id, res);
+    result_release(res);
+}
+
+/* The job that the scheduler knows by this id. */
+static struct job **sampling_at(struct worker *w, uint64_t id) {
+    struct job **at = &w->sampling;
+    while (*at && (*at)->frame.id != id)
+        at = &(*at)->next;
+    return at;
+}
+
+static void on_partial(void *arg, uint64_t id, const struct sample_partial *p) {
+    struct worker *w = arg;
+    worker_partial(w, id, (*sampling_at(w, id))->op.sample.pieces, p);
+}
+
+static void on_done(void *arg, uint64_t id, struct result *res,
+                    const struct err *err) {
+    struct worker *w = arg;
+    struct job **at = sampling_at(w, id), *j = *at;
+    answer(w, id, res, err);
+    *at = j->next;
+    job_free(j);
+}
+
+static struct sampler sampling_env(struct worker *w) {
+    return (struct sampler){.model = w->model,
+                            .kern = w->sample.kern,
+                            .net = w->net,
+                            .tok = w->tok,
+                            .render = w->render,
+                            .partial = on_partial,
+                            .arg = w};
+}
+
+/* Between two steps. */
+static void do_logprobs(struct worker *w, struct job *j) {
+    struct result res = {0};
+    struct err err = {0};
+    struct policy p;
+    struct sampler s = sampling_env(w);
+    uint64_t version;
+    int64_t start = clock_mono_us();
+    int rc = target_policy(w, &j->op.logprobs.target, &p, &version, &err);
+    if (rc == 0)
+        rc = sample_logprobs(&s, &p, &j->op.logprobs, &res, &err);
+    res.exec_us = (uint64_t)(clock_mono_us() - start);
+    answer(w, j->frame.id, &res, rc < 0 ? &err : NULL);
+    job_free(j);
+}
+
+static void sampling_job(struct worker *w, struct job *j) {
+    struct err err = {0};
+    struct policy p;
+    uint64_t version;
+    if (j->frame.type == FRAME_CANCEL) {
+        sched_cancel(w->sched, j->frame.id);
+        job_free(j);
+        return;
     }
-    struct sampler s = {.model = w->model,
-                        .kern = w->sample.kern,
-                        .net = w->net,
-                        .tok = w->tok,
-                        .render = w->render,
-                        .partial = worker_partial,
-                        .arg = &w->sample,
-                        .cancel = &w->cancel};
-    return op->kind == OP_SAMPLE
-               ? sample_run(&s, &p, &op->sample, res, err)
-               : sample_logprobs(&s, &p, &op->logprobs, res, err);
+    if (j->op.kind == OP_LOGPROBS) {
+        do_logprobs(w, j);
+        return;
+    }
+    if (target_policy(w, &j->op.sample.target, &p, &version, &err) < 0 ||
+        sched_add(w->sched, j->frame.id, version, &p, &j->op.sample, &err) <
+            0) {
+        worker_error(w, j->frame.id, &err);
+        job_free(j);
+        return;
+    }
+    j->next = w->sampling;
+    w->sampling = j;
 }
 
-static bool cancel_seen(struct worker *w, uint64_t id) {
-    bool seen = false;
-    pthread_mutex_lock(&w->cancel_lock);
-    w->sample.running = id;
-    for (int i = 0; i < w->n_cancelled; i++)
-        if (w->cancelled[i] == id) {
-            w->cancelled[i] = w->cancelled[--w->n_cancelled];
-            seen = true;
+/* New requests join between the steps of those that run. */
+static void *sampling_main(void *arg) {
+    struct worker *w = arg;
+    struct queue *q = &w->sample.queue;
+    for (bool busy = false;;) {
+        struct job *j = queue_take(q, !busy);
+        if (j) {
+            sampling_job(w, j);
+            busy = true;
+            continue;
         }
-    atomic_store(&w->cancel, seen);
-    pthread_mutex_unlock(&w->cancel_lock);
-    return seen;
+        if (queue_stopped(q)) {
+            sched_cancel_all(w->sched);
+            while (sched_step(w->sched))
+                ;
+            return NULL;
+        }
+        busy = sched_step(w->sched);
+    }
 }
 
-static void cancel_add(struct worker *w, uint64_t id) {
-    pthread_mutex_lock(&w->cancel_lock);
-    if (w->sample.running == id)
-        atomic_store(&w->cancel, true);
-    else if (w->n_cancelled < WORKER_CANCELS)
-        w->cancelled[w->n_cancelled++] = id;
-    pthread_mutex_unlock(&w->cancel_lock);
-}
+/* ---- training's thread ---- */
 
-/* ---- lanes ---- */
-
-static void lane_job(struct lane *l, struct job *j) {
-    struct worker *w = l->w;
+static void training_job(struct worker *w, struct job *j) {
     struct result res = {0};
     struct err err = {0};
     int64_t start = clock_mono_us();
-    int rc;
-    if (l == &w->sample) {
-        cancel_seen(w, j->frame.id);
-        rc = do_unordered(w, &j->op, &res, &err);
-    } else if (j->frame.type == FRAME_OP) {
-        l->running = j->frame.id;
-        rc = do_op(w, &j->op, &res, &err);
-    } else {
-        rc = do_control(w, &j->frame, &res, &err);
-    }
+    int rc = j->frame.type == FRAME_OP ? do_op(w, j, &res, &err)
+                                       : do_control(w, &j->frame, &res, &err);
     res.exec_us = (uint64_t)(clock_mono_us() - start);
-    if (rc < 0)
-        worker_error(w, j->frame.id, &err);
-    else
-        worker_result(w, j->frame.id, &res);
-    result_release(&res);
+    answer(w, j->frame.id, &res, rc < 0 ? &err : NULL);
+    job_free(j);
 }
 
-static void *lane_main(void *arg) {
-    struct lane *l = arg;
-    for (struct job *j; (j = queue_take(&l->queue));) {
-        lane_job(l, j);
-        job_free(j);
-    }
+static void *training_main(void *arg) {
+    struct worker *w = arg;
+    for (struct job *j; (j = queue_take(&w->train.queue, true));)
+        training_job(w, j);
     return NULL;
 }
 
@@ -457,8 +558,8 @@ static int lane_open(struct worker *w, struct lane *l, struct err *err) {
     return rc ? err_kern(err, rc, w->o.device) : 0;
 }
 
-static int lane_start(struct lane *l, struct err *err) {
-    return pthread_create(&l->thread, NULL, lane_main, l)
+static int lane_start(struct lane *l, void *(*main)(void *), struct err *err) {
+    return pthread_create(&l->thread, NULL, main, l->w)
                ? err_set(err, ERR_NOMEM, "no thread could be made")
                : 0;
 }
@@ -482,13 +583,14 @@ static int worker_frame(struct worker *w, struct frame *f) {
     struct job *j = calloc(1, sizeof *j);
     struct result empty = {0};
     CHECK(j, "out of memory for a frame");
+    j->w = w;
     j->frame = *f;
     switch (f->type) {
     case FRAME_OP: worker_op(w, j); return 1;
     case FRAME_RESTORE:
     case FRAME_SNAPSHOT:
     case FRAME_UNLOAD: queue_put(&w->train.queue, j); return 1;
-    case FRAME_CANCEL: cancel_add(w, f->id); break;
+    case FRAME_CANCEL: queue_put(&w->sample.queue, j); return 1;
     case FRAME_PING: worker_result(w, f->id, &empty); break;
     case FRAME_QUIT: job_free(j); return 0;
     default: break;
@@ -518,7 +620,10 @@ static int worker_open(struct worker *w, struct err *err) {
     w->tok = tok_open(w->o.dir, &no_text);
     if (w->tok)
         w->render = render_open("auto", w->tok, w->o.dir, &no_text);
-    return 0;
+    struct sched_opts o = {
+        .s = sampling_env(w), .done = on_done, .pages = sample_pages(w->model)};
+    w->sched = sched_new(&o, err);
+    return w->sched ? 0 : -1;
 }
 
 static void worker_release(struct worker *w) {
@@ -527,6 +632,7 @@ static void worker_release(struct worker *w) {
     for (int i = 0; i < WORKER_CACHE; i++)
         ckpt_close(w->cache[i].policy);
     free(w->hosted);
+    sched_free(w->sched);
     net_free(w->net);
     render_close(w->render);
     tok_close(w->tok);
@@ -544,7 +650,6 @@ int engine_worker(const struct engine_opts *o, struct err *err) {
     CHECK(w, "out of memory for a worker");
     w->o = *o;
     pthread_mutex_init(&w->out, NULL);
-    pthread_mutex_init(&w->cancel_lock, NULL);
     int rc = worker_open(w, err);
     if (rc < 0) {
         worker_error(w, 0, err);
@@ -552,7 +657,8 @@ int engine_worker(const struct engine_opts *o, struct err *err) {
         return -1;
     }
     worker_hello(w);
-    if (lane_start(&w->train, err) < 0 || lane_start(&w->sample, err) < 0)
+    if (lane_start(&w->train, training_main, err) < 0 ||
+        lane_start(&w->sample, sampling_main, err) < 0)
         return -1;
     struct frame f;
     int got;
@@ -562,7 +668,6 @@ int engine_worker(const struct engine_opts *o, struct err *err) {
         _exit(0);
     queue_stop(&w->train.queue);
     queue_stop(&w->sample.queue);
-    atomic_store(&w->cancel, true);
     pthread_join(w->train.thread, NULL);
     pthread_join(w->sample.thread, NULL);
     worker_release(w);

@@ -35,7 +35,7 @@ struct kv *kv_new(const struct model *m, struct kern *k, int32_t pages,
     CHECK(kv->refs && kv->free_list, "out of memory for %d pages", pages);
     size_t bytes = (size_t)kv_page_bytes(m) * (size_t)pages;
     kv->dev = k->ops->alloc(k, bytes);
-    if (!kv->dev || k->ops->zero(k, kv->dev, bytes)) {
+    if (!kv->dev) { /* not cleared: pages that are never used cost nothing */
         err_set(err, ERR_NOMEM, "KV cache: no memory for %zu MiB", bytes >> 20);
         kv_free(kv);
         return NULL;
@@ -71,6 +71,8 @@ void kv_drop(struct kv *kv, int32_t page) {
 }
 
 int32_t kv_left(const struct kv *kv) { return kv->n_free; }
+
+int32_t kv_refs(const struct kv *kv, int32_t page) { return kv->refs[page]; }
 
 float *kv_layer(struct kv *kv, int layer) {
     return kv->dev + (int64_t)layer * kv->pages * kv->page_floats;

@@ -49,6 +49,7 @@ struct net {
     int32_t rope_pos;
     float *xf, *hf, *rstdf; /* before and after the last norm */
     float *dh;              /* (T,C) gradient of hf, from net_head */
+    float *row;             /* (V) host: logits on their way out */
 };
 
 static void kn(struct net *n, int rc) {
@@ -82,6 +83,7 @@ void net_free(struct net *n) {
         if (dev[i])
             n->kern->ops->free(n->kern, dev[i]);
     free(n->acts);
+    free(n->row);
     free(n);
 }
 
@@ -875,6 +877,24 @@ int net_reserve(struct net *n, int32_t T, int32_t R, int32_t k, bool keep,
 
 /* ---- the sampler's step ---- */
 
+/* Gives the rows that lie in w one by one to who wants them. */
+static void step_give(struct net *n, const struct head_space *w,
+                      const struct net_step *s, int32_t i, int32_t count,
+                      const float *lp) {
+    const struct kern_ops *ops = n->kern->ops;
+    float lse[NET_HEAD_ROWS];
+    size_t V = (size_t)n->c->V;
+    kn(n, ops->copy_out(n->kern, lse, w->lse, (size_t)count * sizeof *lse));
+    for (int32_t j = 0; j < count && n->rc == KERN_OK; j++) {
+        if (s->full[i + j])
+            kn(n, ops->copy_out(n->kern, n->row, w->logits + (size_t)j * V,
+                                V * sizeof(float)));
+        if (n->rc == KERN_OK)
+            s->row(s->arg, i + j, s->full[i + j] ? n->row : NULL, lse[j],
+                   lp[j]);
+    }
+}
+
 /* Rows i … i+count of s, gathered behind each other. */
 static void step_chunk(struct net *n, const struct map *m, struct head_space *w,
                        const struct net_step *s, int32_t i, int32_t count,
@@ -886,6 +906,8 @@ static void step_chunk(struct net *n, const struct map *m, struct head_space *w,
                         n->hf + (int64_t)s->rows[i + j] * n->c->C, row));
     head_logprobs(n, m, w, w->dh, count, 1, s->targets ? s->targets + i : zeros,
                   s->logprobs ? s->logprobs + i : lp);
+    if (s->row)
+        step_give(n, w, s, i, count, s->logprobs ? s->logprobs + i : lp);
     if (s->lse)
         kn(n, ops->copy_out(n->kern, s->lse + i, w->lse,
                             (size_t)count * sizeof(float)));
@@ -903,6 +925,10 @@ static int step_rows(struct net *n, const struct policy *p,
     float lp[NET_HEAD_ROWS];
     if (s->n_rows == 0)
         return 0;
+    if (s->row && !n->row)
+        n->row = malloc((size_t)n->c->V * sizeof *n->row);
+    if (s->row && !n->row)
+        return err_set(err, ERR_NOMEM, "no memory for a row of logits");
     if (head_space(n, &w, rows, 1, m.R, rows, err) < 0)
         return -1;
     for (int32_t i = 0; i < s->n_rows; i += rows)

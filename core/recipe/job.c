@@ -77,7 +77,7 @@ static int submit_samples(struct job *j, int64_t step, uint64_t *seq,
         struct op op = {.kind = OP_SAMPLE};
         char *messages = NULL;
         op.sample =
-            (struct op_sample){.target = {""},
+            (struct op_sample){.target = {.ckpt = ""},
                                .text = "",
                                .n = 1,
                                .max_tokens = (uint32_t)s->c.sample_max,

@@ -1,6 +1,8 @@
 /* names: the words that wire's enums have outside the program. */
 #include "core/wire.h"
 
+#include <string.h>
+
 static const char *const op_names[OP_N] = {
     [OP_CREATE] = "create",
     [OP_FORWARD] = "forward",
@@ -33,6 +35,12 @@ static const char *const stop_names[] = {
     [STOP_CANCELED] = "canceled",
 };
 
+static const char *const precision_names[PRECISION_N] = {
+    [PRECISION_EXACT] = "exact",
+    [PRECISION_Q8] = "q8",
+    [PRECISION_Q4] = "q4",
+};
+
 #define NAME_OF(table, i) \
     ((size_t)(i) < sizeof(table) / sizeof *(table) ? (table)[i] : "unknown")
 
@@ -45,4 +53,15 @@ const char *ckpt_kind_name(enum ckpt_kind kind) {
 
 const char *stop_reason_name(enum stop_reason r) {
     return NAME_OF(stop_names, r);
+}
+
+const char *precision_name(enum precision p) {
+    return NAME_OF(precision_names, p);
+}
+
+int precision_by_name(const char *name) {
+    for (int i = 0; i < PRECISION_N; i++)
+        if (strcmp(precision_names[i], name) == 0)
+            return i;
+    return -1;
 }

@@ -127,6 +127,42 @@ static void get_optim(struct cur *c, struct op_optim *o) {
 
 /* ---- sample, logprobs ---- */
 
+/* The last flag of these two: bit 0 is the flag, bit 1 says that the fields
+ * behind it follow, of which at least one is set. Ops of before have none. */
+enum { OP_FLAG = 1, OP_EXT = 2 };
+
+static uint8_t get_flag_ext(struct cur *c, bool *flag) {
+    uint8_t v = cur_u8(c);
+    if (v > (OP_FLAG | OP_EXT))
+        c->bad = true;
+    *flag = v & OP_FLAG;
+    return v & OP_EXT;
+}
+
+static bool sample_has_ext(const struct op_sample *o) {
+    return o->target.precision || o->min_p != 0 || o->top_k_out ||
+           o->prompt_top_k_out || o->pieces;
+}
+
+static void put_sample_ext(struct buf *b, const struct op_sample *o) {
+    buf_u8(b, (uint8_t)o->target.precision);
+    buf_f32(b, o->min_p);
+    buf_u32(b, o->top_k_out);
+    buf_u32(b, o->prompt_top_k_out);
+    buf_u8(b, o->pieces);
+}
+
+static void get_sample_ext(struct cur *c, struct op_sample *o) {
+    o->target.precision = (enum precision)get_enum(c, PRECISION_N);
+    o->min_p = cur_f32(c);
+    o->top_k_out = cur_u32(c);
+    o->prompt_top_k_out = cur_u32(c);
+    o->pieces = get_flag(c);
+    if (!sample_has_ext(o) || o->top_k_out > WIRE_TOP_MAX ||
+        o->prompt_top_k_out > WIRE_TOP_MAX)
+        c->bad = true;
+}
+
 static void put_sample(struct buf *b, const struct op_sample *o) {
     buf_lstr(b, o->target.ckpt);
     buf_u8(b, (uint8_t)o->prompt);
@@ -146,7 +182,10 @@ static void put_sample(struct buf *b, const struct op_sample *o) {
         buf_lstr(b, o->stops[i]);
     buf_u8(b, o->default_stop);
     buf_u8(b, o->prompt_logprobs);
-    buf_u8(b, o->stream);
+    bool ext = sample_has_ext(o);
+    buf_u8(b, (uint8_t)((o->stream ? OP_FLAG : 0) | (ext ? OP_EXT : 0)));
+    if (ext)
+        put_sample_ext(b, o);
 }
 
 static void get_sample(struct cur *c, struct op_sample *o) {
@@ -169,21 +208,29 @@ static void get_sample(struct cur *c, struct op_sample *o) {
         o->stops[o->n_stops] = cur_lstr(c, OP_TEXT_MAX);
     o->default_stop = get_flag(c);
     o->prompt_logprobs = get_flag(c);
-    o->stream = get_flag(c);
+    if (get_flag_ext(c, &o->stream))
+        get_sample_ext(c, o);
 }
 
 static void put_logprobs(struct buf *b, const struct op_logprobs *o) {
     buf_lstr(b, o->target.ckpt);
     buf_u32(b, o->n);
     put_u32s(b, o->tokens, o->n);
-    buf_u8(b, o->sampler);
+    bool ext = o->target.precision != PRECISION_EXACT;
+    buf_u8(b, (uint8_t)((o->sampler ? OP_FLAG : 0) | (ext ? OP_EXT : 0)));
+    if (ext)
+        buf_u8(b, (uint8_t)o->target.precision);
 }
 
 static void get_logprobs(struct cur *c, struct op_logprobs *o) {
     o->target.ckpt = cur_lstr(c, WIRE_NAME_MAX);
     o->n = cur_u32(c);
     o->tokens = get_u32s(c, o->n);
-    o->sampler = get_flag(c);
+    if (!get_flag_ext(c, &o->sampler))
+        return;
+    o->target.precision = (enum precision)get_enum(c, PRECISION_N);
+    if (o->target.precision == PRECISION_EXACT)
+        c->bad = true;
 }
 
 /* ---- the op ---- */

@@ -1,5 +1,6 @@
 /* result: what an op gives back. Layout: u32 magic "FRS1", then the parts in
- * the order of struct result, each behind its count. */
+ * the order of struct result, each behind its count; the likeliest tokens and
+ * the pieces come last, and only when there are any. */
 #include "core/wire.h"
 
 #include "core/wire/arrays.h"
@@ -10,6 +11,58 @@
 
 #define RESULT_MAGIC 0x31535246u
 #define RESULT_TEXT_MAX (16u << 20)
+
+/* Of the byte behind the prompt's tokens. */
+enum { RESULT_PROMPT_LOGPROBS = 1, RESULT_EXT = 2 };
+
+static bool has_ext(const struct result *r) {
+    bool ext = r->prompt_top.k || r->n_pieces;
+    for (uint32_t i = 0; i < r->n_samples; i++)
+        ext |= r->samples[i].top.k > 0;
+    return ext;
+}
+
+static void put_top(struct buf *b, const struct top *t, size_t n) {
+    buf_u32(b, t->k);
+    put_u32s(b, t->tokens, t->k * n);
+    put_f32s(b, t->logprobs, t->k * n);
+}
+
+static void get_top(struct cur *c, struct top *t, size_t n) {
+    t->k = cur_u32(c);
+    if (t->k == 0)
+        return;
+    if (t->k > WIRE_TOP_MAX)
+        c->bad = true;
+    t->tokens = get_u32s(c, t->k * n);
+    t->logprobs = get_f32s(c, t->k * n);
+}
+
+static void put_ext(struct buf *b, const struct result *r) {
+    for (uint32_t i = 0; i < r->n_samples; i++)
+        put_top(b, &r->samples[i].top, r->samples[i].n);
+    put_top(b, &r->prompt_top, r->n_prompt);
+    buf_u32(b, r->n_pieces);
+    for (uint32_t i = 0; i < r->n_pieces; i++) {
+        buf_u32(b, r->pieces[i].token);
+        buf_lstr(b, r->pieces[i].text);
+    }
+}
+
+static void get_ext(struct cur *c, struct result *r) {
+    for (uint32_t i = 0; i < r->n_samples && !c->bad; i++)
+        get_top(c, &r->samples[i].top, r->samples[i].n);
+    get_top(c, &r->prompt_top, r->n_prompt);
+    uint32_t n = cur_u32(c);
+    r->pieces = get_items(c, n, sizeof *r->pieces, 8);
+    for (; r->pieces && r->n_pieces < n && !c->bad; r->n_pieces++) {
+        struct token_text *p = &r->pieces[r->n_pieces];
+        p->token = cur_u32(c);
+        p->text = cur_lstr(c, RESULT_TEXT_MAX);
+    }
+    if (!has_ext(r))
+        c->bad = true;
+}
 
 void result_encode(const struct result *r, struct buf *b) {
     buf_u32(b, RESULT_MAGIC);
@@ -34,11 +87,15 @@ void result_encode(const struct result *r, struct buf *b) {
     }
     buf_u32(b, r->n_prompt);
     put_u32s(b, r->prompt_tokens, r->n_prompt);
-    buf_u8(b, r->prompt_logprobs != NULL);
+    bool ext = has_ext(r);
+    buf_u8(b, (uint8_t)((r->prompt_logprobs ? RESULT_PROMPT_LOGPROBS : 0) |
+                        (ext ? RESULT_EXT : 0)));
     if (r->prompt_logprobs)
         put_f32s(b, r->prompt_logprobs, r->n_prompt);
     buf_u64(b, r->bytes);
     buf_u64(b, r->exec_us);
+    if (ext)
+        put_ext(b, r);
 }
 
 static void get_metrics(struct cur *c, struct result *r) {
@@ -89,10 +146,13 @@ int result_decode(struct result *r, const void *p, size_t len,
     get_samples(&c, r);
     r->n_prompt = cur_u32(&c);
     r->prompt_tokens = get_u32s(&c, r->n_prompt);
-    if (cur_u8(&c))
+    uint8_t has = cur_u8(&c);
+    if (has & RESULT_PROMPT_LOGPROBS)
         r->prompt_logprobs = get_f32s(&c, r->n_prompt);
     r->bytes = cur_u64(&c);
     r->exec_us = cur_u64(&c);
+    if (has & RESULT_EXT)
+        get_ext(&c, r);
     if (!c.bad && cur_left(&c) == 0)
         return 0;
     result_release(r);
@@ -110,7 +170,14 @@ void result_release(struct result *r) {
         free(r->samples[i].tokens);
         free(r->samples[i].logprobs);
         free(r->samples[i].text);
+        free(r->samples[i].top.tokens);
+        free(r->samples[i].top.logprobs);
     }
+    for (uint32_t i = 0; r->pieces && i < r->n_pieces; i++)
+        free(r->pieces[i].text);
+    free(r->pieces);
+    free(r->prompt_top.tokens);
+    free(r->prompt_top.logprobs);
     free(r->metrics);
     free(r->logprobs);
     free(r->logprobs_len);
@@ -134,4 +201,18 @@ double result_get(const struct result *r, const char *name) {
         if (strcmp(r->metrics[i].name, name) == 0)
             return r->metrics[i].value;
     return NAN;
+}
+
+static int piece_of(const void *key, const void *p) {
+    uint32_t a = *(const uint32_t *)key,
+             b = ((const struct token_text *)p)->token;
+    return a < b ? -1 : a > b;
+}
+
+const char *result_piece(const struct result *r, uint32_t token) {
+    const struct token_text *p = r->n_pieces
+                                     ? bsearch(&token, r->pieces, r->n_pieces,
+                                               sizeof *r->pieces, piece_of)
+                                     : NULL;
+    return p ? p->text : "";
 }

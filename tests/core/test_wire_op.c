@@ -48,7 +48,7 @@ static struct op sample_ops(int i) {
         break;
     case OP_LOAD: op.load = (struct op_load){"3/step-20", true}; break;
     case OP_SAMPLE:
-        op.sample = (struct op_sample){.target = {"3/final"},
+        op.sample = (struct op_sample){.target = {.ckpt = "3/final"},
                                        .prompt = PROMPT_MESSAGES,
                                        .n_tokens = 3,
                                        .tokens = tokens,
@@ -60,7 +60,18 @@ static struct op sample_ops(int i) {
                                        .stops = stops,
                                        .stream = true};
         break;
-    default: op.logprobs = (struct op_logprobs){{""}, 3, tokens, true}; break;
+    case OP_LOGPROBS:
+        op.logprobs = (struct op_logprobs){
+            .target = {.ckpt = ""}, .n = 3, .tokens = tokens, .sampler = true};
+        break;
+    case OP_N: /* and a sample with every later field */
+        op = sample_ops(OP_SAMPLE);
+        op.sample.target.precision = PRECISION_Q8;
+        op.sample.min_p = 0.125f;
+        op.sample.top_k_out = 5;
+        op.sample.prompt_top_k_out = 3;
+        op.sample.pieces = true;
+        break;
     }
     return op;
 }
@@ -121,6 +132,68 @@ START_TEST(op_with_flipped_bytes_never_crashes) {
         if (op_decode(&back, m, a.len, &err) == 0)
             op_release(&back);
         free(m);
+    }
+    buf_release(&a);
+}
+END_TEST
+
+/* Journals of before have samples without the later fields. */
+START_TEST(sample_without_later_fields_keeps_its_bytes) {
+    struct op op = sample_ops(OP_SAMPLE), back;
+    struct buf a, b;
+    struct err err = {0};
+    encode(&op, &a);
+    ck_assert_uint_eq(a.data[a.len - 1], 1); /* stream, and nothing behind */
+    op.sample.pieces = true;
+    encode(&op, &b);
+    ck_assert_uint_eq(b.len, a.len + 14);
+    ck_assert_mem_eq(a.data, b.data, a.len - 1);
+    ck_assert_int_eq(op_decode(&back, a.data, a.len, &err), 0);
+    ck_assert(!back.sample.pieces && back.sample.top_k_out == 0);
+    op_release(&back);
+    memset(b.data + a.len, 0, 14); /* fields that say nothing: not canonical */
+    ck_assert_int_eq(op_decode(&back, b.data, b.len, &err), -1);
+    buf_release(&a);
+    buf_release(&b);
+}
+END_TEST
+
+START_TEST(likeliest_tokens_and_pieces_survive_the_round_trip) {
+    uint32_t ids[] = {4, 5, 6, 7}, prompt[] = {0, 0, 9, 8};
+    float lp[] = {-0.5f, -1, -2, -3};
+    struct token_text pieces[] = {{1, "a"}, {4, "\xe2\x82\xac"}};
+    struct sample s[2] = {
+        {.n = 2, .tokens = tokens, .logprobs = weights, .text = "hi"},
+        {.n = 1, .tokens = tokens, .logprobs = weights, .text = ""}};
+    s[0].top = (struct top){2, ids, lp};
+    struct result full = {.n_samples = 2,
+                          .samples = s,
+                          .n_prompt = 2,
+                          .prompt_tokens = tokens,
+                          .prompt_top = {2, prompt, lp},
+                          .n_pieces = 2,
+                          .pieces = pieces,
+                          .exec_us = 6};
+    struct result back;
+    struct err err = {0};
+    struct buf a;
+    buf_init(&a, WIRE_MAX);
+    result_encode(&full, &a);
+    ck_assert_int_eq(result_decode(&back, a.data, a.len, &err), 0);
+    ck_assert_uint_eq(back.samples[0].top.k, 2);
+    ck_assert_uint_eq(back.samples[0].top.tokens[3], 7);
+    ck_assert(back.samples[0].top.logprobs[2] == -2);
+    ck_assert_uint_eq(back.samples[1].top.k, 0);
+    ck_assert_uint_eq(back.prompt_top.tokens[2], 9);
+    ck_assert_str_eq(result_piece(&back, 4), "\xe2\x82\xac");
+    ck_assert_str_eq(result_piece(&back, 2), "");
+    result_release(&back);
+    for (size_t n = 0; n < a.len; n++) {
+        uint8_t *exact = malloc(n + 1);
+        memcpy(exact, a.data, n);
+        struct err e = {0};
+        ck_assert_int_eq(result_decode(&back, exact, n, &e), -1);
+        free(exact);
     }
     buf_release(&a);
 }
@@ -194,10 +267,13 @@ Suite *wire_op_suite(void) {
     Suite *s = suite_create("wire");
     TCase *tc = tcase_create("op");
     tcase_set_timeout(tc, 30);
-    tcase_add_loop_test(tc, op_of_every_kind_survives_the_round_trip, 0, OP_N);
+    tcase_add_loop_test(tc, op_of_every_kind_survives_the_round_trip, 0,
+                        OP_N + 1);
     tcase_add_loop_test(tc, op_cut_at_any_byte_or_with_a_tail_is_refused, 0,
-                        OP_N);
-    tcase_add_loop_test(tc, op_with_flipped_bytes_never_crashes, 0, OP_N);
+                        OP_N + 1);
+    tcase_add_loop_test(tc, op_with_flipped_bytes_never_crashes, 0, OP_N + 1);
+    tcase_add_test(tc, sample_without_later_fields_keeps_its_bytes);
+    tcase_add_test(tc, likeliest_tokens_and_pieces_survive_the_round_trip);
     tcase_add_test(tc, result_survives_the_round_trip_and_damage);
     tcase_add_test(tc, frame_crosses_a_socket_and_its_end_is_told_from_a_cut);
     suite_add_tcase(s, tc);
