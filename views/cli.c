@@ -43,6 +43,9 @@ static const struct cli_opt sample_opts[] = {
     {"--seed", "S", "same seed, same text [drawn]"},
     {"--n", "N", "how many samples [1]"},
     {"--stop", "TEXT", "end there"},
+    {"--min-p", "P", "drop what is less likely than P times the likeliest"},
+    {"--top-logprobs", "K", "tell the K likeliest tokens at each place"},
+    {"--prompt-logprobs", NULL, "tell those of the prompt too (with --json)"},
     END};
 static const struct cli_opt chat_opts[] = {
     {"--system", "TEXT", "system message"},

@@ -42,9 +42,11 @@ static char *messages_read(const char *path, struct err *err) {
 }
 
 static int sample_params(struct cli *c, struct op_sample *o, struct err *err) {
-    int64_t max, top_k, n, seed;
-    double temperature, top_p;
-    if (cli_opt_int(c, "--max-tokens", 256, 1, 1 << 20, &max, err) < 0 ||
+    int64_t max, top_k, n, seed, told;
+    double temperature, top_p, min_p;
+    if (cli_opt_int(c, "--top-logprobs", 0, 0, WIRE_TOP_MAX, &told, err) < 0 ||
+        cli_opt_num(c, "--min-p", 0, &min_p, err) < 0 ||
+        cli_opt_int(c, "--max-tokens", 256, 1, 1 << 20, &max, err) < 0 ||
         cli_opt_int(c, "--top-k", -1, -1, 1 << 24, &top_k, err) < 0 ||
         cli_opt_int(c, "--n", 1, 1, 256, &n, err) < 0 ||
         cli_opt_int(c, "--seed", -1, 0, INT64_MAX, &seed, err) < 0 ||
@@ -57,18 +59,83 @@ static int sample_params(struct cli *c, struct op_sample *o, struct err *err) {
     o->seed = seed >= 0 ? (uint64_t)seed : drawn_seed();
     o->temperature = (float)temperature;
     o->top_p = (float)top_p;
+    o->min_p = (float)min_p;
     o->default_stop = true;
+    o->top_k_out = (uint32_t)told;
+    o->prompt_logprobs = cli_opt(c, "--prompt-logprobs") != NULL;
+    o->prompt_top_k_out = o->prompt_logprobs ? o->top_k_out : 0;
+    o->pieces = told > 0;
     return 0;
 }
 
-static json_t *sample_json(const struct sample *s) {
-    json_t *tokens = json_array(), *lp = json_array();
-    for (uint32_t i = 0; i < s->n; i++) {
-        json_array_append_new(tokens, json_integer(s->tokens[i]));
-        json_array_append_new(lp, json_num((double)s->logprobs[i]));
+/* Into j: tokens, logprobs and, where they are told, the likeliest of each. */
+static void tokens_json(json_t *j, const struct result *r, uint32_t n,
+                        const uint32_t *ids, const float *logprobs,
+                        const struct top *top) {
+    json_t *tokens = json_array(), *lp = json_array(), *likely = json_array();
+    for (uint32_t i = 0; i < n; i++) {
+        json_t *at = json_array();
+        json_array_append_new(tokens, json_integer(ids[i]));
+        json_array_append_new(lp, isnan(logprobs[i])
+                                      ? json_null()
+                                      : json_num((double)logprobs[i]));
+        for (uint32_t k = i * top->k; k < (i + 1) * top->k; k++)
+            if (!isnan(top->logprobs[k]))
+                json_array_append_new(
+                    at, json_pack("{s:I, s:s, s:o}", "token",
+                                  (json_int_t)top->tokens[k], "text",
+                                  result_piece(r, top->tokens[k]), "logprob",
+                                  json_num((double)top->logprobs[k])));
+        json_array_append_new(likely, at);
     }
-    return json_pack("{s:s, s:o, s:o, s:s}", "text", s->text, "tokens", tokens,
-                     "logprobs", lp, "stop_reason", stop_reason_name(s->stop));
+    json_object_set_new(j, "tokens", tokens);
+    json_object_set_new(j, "logprobs", lp);
+    if (top->k)
+        json_object_set_new(j, "top_logprobs", likely);
+    else
+        json_decref(likely);
+}
+
+static json_t *sample_json(const struct result *r, const struct sample *s) {
+    json_t *j = json_pack("{s:s}", "text", s->text);
+    tokens_json(j, r, s->n, s->tokens, s->logprobs, &s->top);
+    json_object_set_new(j, "stop_reason",
+                        json_string(stop_reason_name(s->stop)));
+    return j;
+}
+
+static json_t *samples_json(const struct result *r) {
+    json_t *all = json_array(), *j = json_pack("{s:o}", "samples", all);
+    for (uint32_t i = 0; i < r->n_samples; i++)
+        json_array_append_new(all, sample_json(r, &r->samples[i]));
+    if (r->prompt_logprobs) {
+        json_t *prompt = json_object();
+        tokens_json(prompt, r, r->n_prompt, r->prompt_tokens,
+                    r->prompt_logprobs, &r->prompt_top);
+        json_object_set_new(j, "prompt", prompt);
+    }
+    return j;
+}
+
+static void print_quoted(const char *text) {
+    json_t *j = json_string(text);
+    char *quoted = j ? json_dumps(j, JSON_ENCODE_ANY) : NULL;
+    cli_print_text(quoted ? quoted : "?");
+    free(quoted);
+    json_decref(j);
+}
+
+/* One line a token: its logprob, and the likeliest. */
+static void print_told(const struct result *r, const struct sample *s) {
+    for (uint32_t i = 0; i < s->n; i++) {
+        printf("%9.4f ", (double)s->logprobs[i]);
+        print_quoted(result_piece(r, s->tokens[i]));
+        for (uint32_t k = i * s->top.k; k < (i + 1) * s->top.k; k++) {
+            printf("  %.4f ", (double)s->top.logprobs[k]);
+            print_quoted(result_piece(r, s->top.tokens[k]));
+        }
+        putchar('\n');
+    }
 }
 
 static bool print_piece(void *arg, uint32_t index, const char *text) {
@@ -96,21 +163,22 @@ int cli_sample(struct cli *c, struct err *err) {
     op.sample.text = file ? messages : (char *)prompt;
     op.sample.n_stops = stop != NULL;
     op.sample.stops = stops;
-    bool stream = !c->json && op.sample.n == 1;
+    bool stream = !c->json && op.sample.n == 1 && !op.sample.top_k_out;
     op.sample.stream = stream;
     struct client *cl = cli_client(c, true, err);
     int rc = cl ? client_run(cl, c->arg[0], &op, stream ? print_piece : NULL,
                              NULL, &res, err)
                 : -1;
     if (rc == 0 && c->json) {
-        json_t *all = json_array();
-        for (uint32_t i = 0; i < res.n_samples; i++)
-            json_array_append_new(all, sample_json(&res.samples[i]));
-        cli_print_json(json_pack("{s:o}", "samples", all), false);
+        cli_print_json(samples_json(&res), false);
     } else if (rc == 0) {
         for (uint32_t i = 0; !stream && i < res.n_samples; i++) {
             cli_print_text(res.samples[i].text);
-            puts(i + 1 < res.n_samples ? "\n--" : "");
+            putchar('\n');
+            if (res.samples[i].top.k)
+                print_told(&res, &res.samples[i]);
+            if (i + 1 < res.n_samples)
+                puts("--");
         }
         if (stream)
             putchar('\n');
@@ -136,7 +204,7 @@ static int chat_turn(struct cli *c, struct client *cl, json_t *messages,
                               json_pack("{s:s, s:s}", "role", "assistant",
                                         "content", res.samples[0].text));
         if (c->json)
-            cli_print_json(sample_json(&res.samples[0]), true);
+            cli_print_json(sample_json(&res, &res.samples[0]), true);
         else
             putchar('\n');
     }

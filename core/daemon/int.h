@@ -32,8 +32,11 @@ enum flow_mode { FLOW_FRAMES, FLOW_TEXT, FLOW_CHAT, FLOW_DEPLOY };
 struct flow {
     struct daemon *d;
     enum flow_mode mode;
-    bool stream;  /* OpenAI: server-sent events */
-    bool done;    /* nothing more will be appended to out */
+    bool stream;               /* OpenAI: server-sent events */
+    bool logprobs, echo, drop; /* OpenAI: tell of tokens; of the prompt too; of
+                                  the prompt alone */
+    char *prompt;              /* OpenAI: its text for echo, or NULL */
+    bool done;                 /* nothing more will be appended to out */
     bool started; /* something was sent to the client: no second try */
     bool orphan;  /* the connection is gone: free when done */
     int status;   /* HTTP status of a whole answer */

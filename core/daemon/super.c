@@ -794,6 +794,7 @@ void flow_cancel(struct flow *f) {
             break;
         }
     buf_release(&f->out);
+    free(f->prompt);
     free(f->op);
     free(f);
 }
