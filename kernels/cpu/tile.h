@@ -132,15 +132,61 @@ TILE_VARIANT(tile_edges, 1)
 TILE_VARIANT(tile_part, 3)
 #undef TILE_VARIANT
 
-/* Any number of rows of one column tile. */
-static __attribute__((unused)) void tile_column(struct tile t, int64_t m) {
-    for (int64_t i = 0; i < m; i += TILE_M) {
-        int rows = m - i < TILE_M ? (int)(m - i) : TILE_M;
-        tile_run(&t, rows);
-        t.a += rows * t.sa;
-        t.c += rows * t.ldc;
+#if !defined(KERN_ISA_scalar)
+/* Hides where a value comes from, so that the compiler keeps it in a register
+ * instead of one for everything that is computed from it. */
+#define TILE_OPAQUE(x) __asm__("" : "+r"(x))
+
+/* tile_run of TILE_M rows, the one that has to be fast: A is packed (sa 1, ka
+ * TILE_M) or has ka 1 and few enough registers for all rows' addresses. `next`
+ * more rows of C are wanted soon. */
+INLINE void tile_full(const struct tile *t, const bool is_packed, int next) {
+    vf acc[TILE_M][TILE_V];
+    const float *a[(TILE_M + 3) / 4], *b = t->b;
+    int64_t sa = is_packed ? 1 : t->sa, sa3 = 3 * sa;
+    for (int i = 0; i < TILE_M; i++)
+        for (int v = 0; v < TILE_V; v++)
+            acc[i][v] = tile_c(t, i, v);
+    for (int i = 0; i < next; i++)
+        for (int v = 0; v < TILE_V; v++)
+            __builtin_prefetch(t->c + (TILE_M + i) * t->ldc + v * VL, 1);
+    for (int i = 0; i < TILE_M; i += 4)
+        a[i / 4] = t->a + i * sa;
+    for (int64_t p = t->k; p > 0; p--) {
+        vf bv[TILE_V];
+        for (int v = 0; v < TILE_V; v++)
+            bv[v] = v_load(b + v * VL);
+        b += TILE_N;
+        for (int i = 0; !is_packed && i < TILE_M; i += 4)
+            TILE_OPAQUE(a[i / 4]);
+        if (!is_packed) {
+            TILE_OPAQUE(sa);
+            TILE_OPAQUE(sa3);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < TILE_M; i++) {
+            vf x = v_set(a[i / 4][i % 4 == 3 ? sa3 : i % 4 * sa]);
+            for (int v = 0; v < TILE_V; v++)
+                acc[i][v] = v_fma(x, bv[v], acc[i][v]);
+        }
+        for (int i = 0; i < TILE_M; i += 4)
+            a[i / 4] += is_packed ? TILE_M : 1;
     }
+    for (int i = 0; i < TILE_M; i++)
+        for (int v = 0; v < TILE_V; v++)
+            tile_put(t, i, v, acc[i][v]);
 }
+
+static __attribute__((unused, noinline)) void
+tile_full_rows(const struct tile *t, int next) {
+    tile_full(t, false, next);
+}
+
+static __attribute__((unused, noinline)) void
+tile_full_packed(const struct tile *t, int next) {
+    tile_full(t, true, next);
+}
+#endif
 
 #if !defined(KERN_ISA_scalar)
 /* dst[p*ld + j] = r[j][p] for an 8x8 block. */
