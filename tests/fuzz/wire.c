@@ -93,7 +93,11 @@ static void result_seeds(fuzz_seed_fn *add, void *arg) {
     uint32_t ids[] = {1, 2, 3}, lens[] = {3, 0};
     float f[] = {-1, NAN, 0}, *rows[] = {f, f};
     struct metric m[] = {{"loss:sum", 1}, {"lr:mean", NAN}};
-    struct sample s = {3, ids, f, "text", STOP_TOKEN};
+    struct sample s = {.n = 3,
+                       .tokens = ids,
+                       .logprobs = f,
+                       .text = "text",
+                       .stop = STOP_TOKEN};
     struct result r = {.n_metrics = 2,
                        .metrics = m,
                        .n_logprobs = 2,
