@@ -48,8 +48,16 @@ enum kern_status {
 };
 const char *kern_strerror(int rc);
 
-enum kern_dtype { KERN_F32, KERN_BF16, KERN_F16, KERN_DTYPES };
-size_t kern_dtype_size(enum kern_dtype t);
+enum kern_dtype {
+    KERN_F32,
+    KERN_BF16,
+    KERN_F16,
+    KERN_DTYPES,
+    /* Quantised matrices, made by `quant`; only as B of a KERN_NT mm. */
+    KERN_Q8 = KERN_DTYPES,
+    KERN_Q4,
+};
+size_t kern_dtype_size(enum kern_dtype t); /* not of quantised ones */
 
 struct kern;
 
@@ -66,7 +74,29 @@ enum kern_mm_form {
     KERN_TN, /* C(m,n) = A(k,m)ᵀ · B(k,n)    dW = dyᵀ · x */
 };
 
-/* Each element of C is one chain over k. lda, ldb, ldc: elements a row. */
+/* A matrix (rows, cols) in blocks of KERN_QBLOCK along a row, the last of a row
+ * filled up with zeros: integers times one bf16 scale d a block.
+ *   Q8  d = max|w| / 127, rounded up; q = round(w/d), -127 … 127
+ *   Q4  d = m / -8, rounded to nearest, m the first of the largest |w|;
+ *       q = round(w/d) cut to -8 … 7
+ * Rounding is to nearest even. A block whose max|w| is below KERN_QTINY is 0;
+ * one with a value that is not finite makes its row of C NaN. */
+#define KERN_QBLOCK 32
+#define KERN_QTINY 0x1p-100f
+struct kern_quant {
+    enum kern_dtype t; /* KERN_Q8, KERN_Q4 */
+    int32_t rows, cols;
+    const void *x; /* (rows,cols) dev, dense, of type xt */
+    enum kern_dtype xt;
+    void *y; /* dev, kern_quant_bytes(), in a layout of the backend's own */
+};
+size_t kern_quant_bytes(enum kern_dtype t, int64_t rows, int64_t cols);
+
+/* Each element of C is one chain over k. lda, ldb, ldc: elements a row.
+ * With a quantised B (n,k; ldb is not read) A is quantised on the way, block by
+ * block like Q8 but with s = max|a| / 127 in f32, q = round(a * (127/max|a|));
+ * c = fmaf((float)Σ q_a*q_b, s * d, c) over the blocks ascending, the sum of
+ * integers being exact. */
 struct kern_mm {
     enum kern_mm_form form;
     int32_t m, n, k;
@@ -247,6 +277,7 @@ struct kern_adamw {
  * a kern_status; the work may still be queued. */
 #define KERN_OPS(X) \
     X(mm, struct kern_mm) \
+    X(quant, struct kern_quant) \
     X(rmsnorm, struct kern_norm) \
     X(rmsnorm_bwd, struct kern_norm) \
     X(rope, struct kern_rope) \

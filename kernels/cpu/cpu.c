@@ -81,6 +81,8 @@ int kern_open(struct kern **k, const struct kern_opts *o) {
     d->ops = *isa->ops;
     cpu_mem_ops(&d->ops);
     d->cpu.kern.ops = &d->ops;
+    d->cpu.has_vnni = strcmp(isa->name, "avx512") == 0 &&
+                      __builtin_cpu_supports("avx512vnni");
     d->cpu.pool = pool_new(threads);
     if (!d->cpu.pool) {
         free(d);

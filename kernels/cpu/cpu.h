@@ -27,6 +27,7 @@ struct cpu {
     struct pool *pool;
     void *scratch[CPU_THREADS_MAX]; /* one a thread, grown by cpu_reserve */
     size_t scratch_bytes;
+    bool has_vnni; /* AVX512_VNNI, beside what its instruction set needs */
     char describe[64];
 };
 

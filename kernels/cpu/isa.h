@@ -9,6 +9,9 @@
 KERN_OPS(ISA_DECLARE)
 #undef ISA_DECLARE
 
+/* mm with a quantised B. */
+int ISA(mm_quant)(struct kern *k, const struct kern_mm *a);
+
 int ISA(add)(struct kern *k, float *y, const float *x, int64_t n);
 int ISA(scale)(struct kern *k, float *x, float s, int64_t n);
 int ISA(bias)(struct kern *k, float *y, int64_t ldy, const float *b, int32_t T,

@@ -183,6 +183,8 @@ static bool mm_is_shaped(const struct kern_mm *a) {
 }
 
 int ISA(mm)(struct kern *k, const struct kern_mm *a) {
+    if (a->bt == KERN_Q8 || a->bt == KERN_Q4)
+        return ISA(mm_quant)(k, a);
     if (!mm_is_shaped(a))
         return KERN_EINVAL;
     if (a->m == 0 || a->n == 0)
