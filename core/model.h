@@ -146,7 +146,9 @@ struct model;
 
 struct weights {
     const struct model *model;
-    struct weight *w; /* (model_count) in the model's order */
+    struct weight *w;          /* (model_count) in the model's order */
+    const struct weight *head; /* when it is tied, but not the embedding's
+                                  memory; else NULL */
 };
 
 struct model *model_open(const char *dir, struct kern *k, struct err *err);
@@ -170,6 +172,12 @@ int64_t model_floats(const struct model *m);
 int64_t model_offset(const struct model *m, int i);
 int model_widen(const struct model *m, struct kern *k, float *dev,
                 struct err *err);
+
+/* w with its matrices in KERN_Q8 or KERN_Q4 (the embedding and what is not a
+ * matrix stay w's, which must outlive it). For sampling: never for training. */
+struct weights *weights_quant(const struct weights *w, struct kern *k,
+                              enum kern_dtype t, struct err *err);
+void weights_free(struct weights *w); /* of weights_quant() only */
 
 /* ---- adapters ---- */
 

@@ -255,7 +255,7 @@ void store_promotions_free(struct store_promotions *rows) { ROWS_FREE(rows); }
 
 /* ---- targets ---- */
 
-/* 1 = found: the first row's two columns. */
+/* 1 = found: the first row's columns. */
 static int target_try(struct store *st, const char *sql, const char *name,
                       struct store_target *t) {
     sqlite3_stmt *q;
@@ -268,6 +268,8 @@ static int target_try(struct store *st, const char *sql, const char *name,
              (const char *)sqlite3_column_text(q, 0));
     snprintf(t->ckpt, sizeof t->ckpt, "%s",
              (const char *)sqlite3_column_text(q, 1));
+    snprintf(t->precision, sizeof t->precision, "%s",
+             (const char *)sqlite3_column_text(q, 2));
     db_end(q);
     return 1;
 }
@@ -276,23 +278,25 @@ int store_target(struct store *st, const char *target, struct store_target *t) {
     *t = (struct store_target){0};
     read_enter(st, "find target");
     int rc = target_try(st,
-                        "SELECT v.model, v.ckpt FROM deployment d JOIN version"
+                        "SELECT v.model, v.ckpt, v.precision FROM deployment"
+                        " d JOIN version"
                         " v ON v.deployment=d.name AND v.version=d.version"
                         " WHERE d.name=? AND d.state!=3",
                         target, t);
     if (rc == 0)
-        rc = target_try(st,
-                        "SELECT c.model, c.id FROM promotion p JOIN ckpt c ON"
-                        " c.id=p.ckpt WHERE p.name=? AND p.is_current=1",
-                        target, t);
+        rc = target_try(
+            st,
+            "SELECT c.model, c.id, 'exact' FROM promotion p JOIN ckpt c ON"
+            " c.id=p.ckpt WHERE p.name=? AND p.is_current=1",
+            target, t);
     if (rc == 0)
         rc = target_try(st,
-                        "SELECT model, id FROM ckpt WHERE id=?"
+                        "SELECT model, id, 'exact' FROM ckpt WHERE id=?"
                         " AND is_deleting=0",
                         target, t);
     if (rc == 0)
-        rc = target_try(st, "SELECT name, '' FROM model WHERE name=?", target,
-                        t);
+        rc = target_try(st, "SELECT name, '', 'exact' FROM model WHERE name=?",
+                        target, t);
     if (rc == 0)
         return db_err(st, STORE_NOTFOUND,
                       "'%s' is no deployment, promoted name, checkpoint or "

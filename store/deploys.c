@@ -25,14 +25,15 @@ static int no_deployment(struct store *st, const char *name) {
 
 /* The live version when it is of this very target, else 0. */
 static int live_version(struct store *st, const char *name, const char *ckpt,
-                        const char *model, int64_t *version) {
+                        const char *model, const char *precision,
+                        int64_t *version) {
     *version = 0;
     int rc = db_int(st, version,
                     "SELECT d.version FROM deployment d JOIN version v ON"
                     " v.deployment=d.name AND v.version=d.version"
                     " WHERE d.name=? AND d.state!=3 AND v.ckpt=?"
-                    " AND (v.ckpt!='' OR v.model=?)",
-                    "sss", name, ckpt, model);
+                    " AND (v.ckpt!='' OR v.model=?) AND v.precision=?",
+                    "ssss", name, ckpt, model, precision);
     return rc == STORE_NOTFOUND ? STORE_OK : rc;
 }
 
@@ -51,7 +52,8 @@ static int target_exists(struct store *st, const char *ckpt,
 }
 
 static int version_insert(struct store *st, const char *name, const char *ckpt,
-                          const char *model, int64_t now_us, int64_t *version) {
+                          const char *model, const char *precision,
+                          int64_t now_us, int64_t *version) {
     int rc = db_int(st, version,
                     "SELECT ifnull(max(version),0)+1 FROM version"
                     " WHERE deployment=?",
@@ -65,30 +67,33 @@ static int version_insert(struct store *st, const char *name, const char *ckpt,
     if (rc == 0)
         rc = db_exec(st,
                      "INSERT INTO version SELECT ?1,?2,?3,"
-                     "ifnull((SELECT model FROM ckpt WHERE id=?3),?4),?5",
-                     "slssl", name, *version, ckpt, model, now_us);
+                     "ifnull((SELECT model FROM ckpt WHERE id=?3),?4),?5,?6",
+                     "slssls", name, *version, ckpt, model, now_us, precision);
     return rc;
 }
 
 static int deploy(struct store *st, const char *name, const char *ckpt,
-                  const char *model, int64_t now_us, int64_t *version) {
+                  const char *model, const char *precision, int64_t now_us,
+                  int64_t *version) {
     int rc = handle_check(st, "the deployment's name", name);
     if (rc == 0)
         rc = target_exists(st, ckpt, model);
     if (rc == 0)
-        rc = live_version(st, name, ckpt, model, version);
+        rc = live_version(st, name, ckpt, model, precision, version);
     if (rc == 0 && *version == 0)
-        rc = version_insert(st, name, ckpt, model, now_us, version);
+        rc = version_insert(st, name, ckpt, model, precision, now_us, version);
     return rc;
 }
 
 int store_deploy(struct store *st, const char *name, const char *ckpt,
-                 const char *model, int64_t now_us, int *version) {
+                 const char *model, const char *precision, int64_t now_us,
+                 int *version) {
     int64_t v = 0;
     int rc = tx_enter(st, "deploy");
     if (rc < 0)
         return rc;
-    rc = deploy(st, name, ckpt ? ckpt : "", model ? model : "", now_us, &v);
+    rc = deploy(st, name, ckpt ? ckpt : "", model ? model : "",
+                precision ? precision : "exact", now_us, &v);
     if (version)
         *version = (int)v;
     return tx_leave(st, rc);
@@ -112,7 +117,7 @@ int store_deploy_state(struct store *st, const char *name,
 #define DEPLOYMENT_COLUMNS \
     "SELECT d.name,v.ckpt,v.model,d.state,d.error,d.version," \
     "(SELECT count(*) FROM version w WHERE w.deployment=d.name)," \
-    "d.created_us,d.updated_us FROM deployment d JOIN version v" \
+    "d.created_us,d.updated_us,v.precision FROM deployment d JOIN version v" \
     " ON v.deployment=d.name AND v.version=d.version "
 
 static void deployment_row(struct rows *r, sqlite3_stmt *q, void *row) {
@@ -126,6 +131,7 @@ static void deployment_row(struct rows *r, sqlite3_stmt *q, void *row) {
         .versions = sqlite3_column_int(q, 6),
         .created_us = sqlite3_column_int64(q, 7),
         .updated_us = sqlite3_column_int64(q, 8),
+        .precision = rows_text(r, q, 9),
     };
 }
 
@@ -166,6 +172,7 @@ static void version_row(struct rows *r, sqlite3_stmt *q, void *row) {
         .ckpt = rows_text(r, q, 1),
         .model = rows_text(r, q, 2),
         .time_us = sqlite3_column_int64(q, 3),
+        .precision = rows_text(r, q, 4),
     };
 }
 
@@ -176,7 +183,8 @@ int store_versions(struct store *st, const char *name,
     *rows = (struct store_versions){0};
     read_enter(st, "list versions");
     int rc = db_query(st, &q,
-                      "SELECT version,ckpt,model,time_us FROM version"
+                      "SELECT version,ckpt,model,time_us,precision FROM"
+                      " version"
                       " WHERE deployment=? ORDER BY version DESC",
                       "s", name);
     if (rc == 0)

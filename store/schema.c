@@ -131,8 +131,13 @@ static const char schema_1[] =
     "CREATE INDEX op_unread ON op(model,seq)"
     " WHERE status=2 AND is_fetched=0;";
 
+/* The precision that a version is served at. */
+static const char schema_2[] =
+    "ALTER TABLE version ADD COLUMN precision TEXT NOT NULL DEFAULT 'exact';";
+
 static const struct migration migrations[] = {
     {1, schema_1},
+    {2, schema_2},
 };
 
 const struct migration *schema_migrations(int *n) {

@@ -332,8 +332,9 @@ const char *store_deploy_state_name(enum store_deploy_state s);
 
 struct store_deployment {
     const char *name;
-    const char *ckpt;  /* "" = the base model itself */
-    const char *model; /* base model's name */
+    const char *ckpt;      /* "" = the base model itself */
+    const char *model;     /* base model's name */
+    const char *precision; /* "exact", or what the matrices are cut to */
     enum store_deploy_state state;
     const char *error;
     int version, versions; /* the one served; how many there have been */
@@ -346,7 +347,7 @@ struct store_deployments {
 };
 struct store_version {
     int version;
-    const char *ckpt, *model;
+    const char *ckpt, *model, *precision;
     int64_t time_us;
 };
 struct store_versions {
@@ -355,9 +356,11 @@ struct store_versions {
     void *mem;
 };
 /* A new version of `name`, state loading; the same checkpoint as the live
- * version again is no new version. ckpt "" = base model `model`. */
+ * version again is no new version. ckpt "" = base model `model`; precision
+ * NULL = "exact". */
 int store_deploy(struct store *st, const char *name, const char *ckpt,
-                 const char *model, int64_t now_us, int *version);
+                 const char *model, const char *precision, int64_t now_us,
+                 int *version);
 int store_deploy_state(struct store *st, const char *name,
                        enum store_deploy_state state, const char *error,
                        int64_t now_us);
@@ -376,6 +379,7 @@ void store_versions_free(struct store_versions *rows);
 struct store_target {
     char model[STORE_NAME_MAX]; /* base model's name */
     char ckpt[STORE_NAME_MAX];  /* "" = the base model itself */
+    char precision[16];         /* of a deployment; else "exact" */
 };
 int store_target(struct store *st, const char *target, struct store_target *t);
 

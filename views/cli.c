@@ -47,6 +47,8 @@ static const struct cli_opt sample_opts[] = {
     {"--top-logprobs", "K", "tell the K likeliest tokens at each place"},
     {"--prompt-logprobs", NULL, "tell those of the prompt too (with --json)"},
     END};
+static const struct cli_opt deploy_opts[] = {
+    {"--precision", "exact|q8|q4", "of the weights that serve [exact]"}, END};
 static const struct cli_opt chat_opts[] = {
     {"--system", "TEXT", "system message"},
     {"--max-tokens", "N", "of an answer [512]"},
@@ -124,8 +126,11 @@ static const struct cli_verb verbs[] = {
     {"export", "CKPT", "write a checkpoint for peft or transformers",
      "  fettle export 3/final --as peft -o adapter/", 1, 1, 0, cli_export,
      export_opts},
-    {"deploy", "CKPT NAME", "serve a checkpoint (or model) under NAME", "", 2,
-     2, 0, cli_deploy, NULL},
+    {"deploy", "CKPT NAME", "serve a checkpoint (or model) under NAME",
+     "With --precision the matrices are cut to 8 or 4 bits, which is faster "
+     "and no longer what the trainer computes; adapters stay f32 over a base "
+     "that is cut.",
+     2, 2, 0, cli_deploy, deploy_opts},
     {"deployments", "", "what is served", "", 0, 0, 0, cli_deployments, NULL},
     {"undeploy", "NAME", "stop serving NAME", "", 1, 1, 0, cli_undeploy, NULL},
     {"sample", "TARGET", "generate text",

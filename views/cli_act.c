@@ -161,8 +161,10 @@ int cli_promote(struct cli *c, struct err *err) {
 }
 
 int cli_deploy(struct cli *c, struct err *err) {
+    const char *as = cli_opt(c, "--precision");
     return call(c, "POST", "/fettle/v1/deployments",
-                json_pack("{s:s, s:s}", "ckpt", c->arg[0], "name", c->arg[1]),
+                json_pack("{s:s, s:s, s:s}", "ckpt", c->arg[0], "name",
+                          c->arg[1], "precision", as ? as : "exact"),
                 "serving", err);
 }
 

@@ -331,21 +331,21 @@ int cli_deployments(struct cli *c, struct err *err) {
     if (st)
         store_deployments(st, &rows);
     if (!c->json)
-        printf("%-20s %-10s %4s  %-20s %s\n", "NAME", "STATE", "VER",
-               "CHECKPOINT", "MODEL");
+        printf("%-20s %-10s %4s  %-5s  %-20s %s\n", "NAME", "STATE", "VER",
+               "BITS", "CHECKPOINT", "MODEL");
     for (int i = 0; i < rows.n; i++) {
         const struct store_deployment *d = &rows.row[i];
         if (c->json)
             json_array_append_new(
-                all,
-                json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:s}", "name",
-                          d->name, "checkpoint", d->ckpt, "model", d->model,
-                          "state", store_deploy_state_name(d->state), "version",
-                          d->version, "versions", d->versions, "error",
-                          d->error));
+                all, json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:s}",
+                               "name", d->name, "precision", d->precision,
+                               "checkpoint", d->ckpt, "model", d->model,
+                               "state", store_deploy_state_name(d->state),
+                               "version", d->version, "versions", d->versions,
+                               "error", d->error));
         else
-            printf("%-20s %-10s %4d  %-20s %s\n", d->name,
-                   store_deploy_state_name(d->state), d->version,
+            printf("%-20s %-10s %4d  %-5s  %-20s %s\n", d->name,
+                   store_deploy_state_name(d->state), d->version, d->precision,
                    *d->ckpt ? d->ckpt : "(base)", d->model);
     }
     store_deployments_free(&rows);

@@ -2,6 +2,7 @@
 #include "views/app_int.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const struct list_col cols[] = {
     {"NAME", 12, 24, 2, 9, ALIGN_LEFT},
@@ -35,7 +36,11 @@ static void cell(void *arg, int row, int col, char *buf, size_t cap,
                                                : ROLE_WARN;
         break;
     case 2: snprintf(buf, cap, "%d", d->version); break;
-    case 3: snprintf(buf, cap, "%s", *d->ckpt ? d->ckpt : "(base)"); break;
+    case 3:
+        snprintf(buf, cap, "%s%s%s", *d->ckpt ? d->ckpt : "(base)",
+                 strcmp(d->precision, "exact") ? " " : "",
+                 strcmp(d->precision, "exact") ? d->precision : "");
+        break;
     case 4: snprintf(buf, cap, "%s", d->model); break;
     default: fmt_age(d->updated_us, buf, cap); break;
     }

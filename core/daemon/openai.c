@@ -521,7 +521,10 @@ int openai_request(struct daemon *d, const char *path, const json_t *body,
         oa_target(d, body, f, &t, err) < 0)
         rc = -1;
     if (rc == 0) {
+        int precision = precision_by_name(t.precision);
         op.sample.target.ckpt = t.ckpt;
+        op.sample.target.precision =
+            (enum precision)(precision < 0 ? 0 : precision);
         op_encode(&op, &b);
         rc = buf_check(&b, "encode op", err);
     }

@@ -555,6 +555,9 @@ static int r_run_op(const struct request *q, const struct match *m,
     }
     free(*ckpt);
     *ckpt = strdup(t.ckpt);
+    int precision = precision_by_name(t.precision);
+    (op.kind == OP_SAMPLE ? &op.sample.target : &op.logprobs.target)
+        ->precision = (enum precision)(precision < 0 ? 0 : precision);
     buf_init(&b, WIRE_MAX);
     op_encode(&op, &b);
     op_release(&op);
@@ -581,7 +584,7 @@ static int r_promote(const struct request *q, const struct match *m,
 /* Serving begins when the worker has read a token on it. */
 static int r_deploy(const struct request *q, const struct match *m,
                     struct answer *a, struct err *err) {
-    const char *ckpt, *name;
+    const char *ckpt, *name, *as;
     struct store_target t;
     struct daemon *d = q->d;
     uint32_t token = 0;
@@ -589,20 +592,27 @@ static int r_deploy(const struct request *q, const struct match *m,
     struct buf b;
     if (json_get_str(m->body, "ckpt", &ckpt, "", err) < 0 ||
         json_get_str(m->body, "name", &name, "", err) < 0 ||
+        json_get_str(m->body, "precision", &as, "exact", err) < 0 ||
         fs_check_name("name", name, err) < 0)
         return -1;
+    int precision = precision_by_name(as);
+    if (precision < 0)
+        return err_set(err, ERR_INVAL,
+                       "precision '%.40s': exact, q8 or q4 is wanted", as);
     int rc = store_target(d->st, ckpt, &t);
     if (rc == STORE_NOTFOUND)
         return err_set(err, ERR_NOTFOUND, "no checkpoint or model '%.100s'",
                        ckpt);
     if (rc == STORE_OK)
-        rc = store_deploy(d->st, name, t.ckpt, t.model, clock_wall_us(),
+        rc = store_deploy(d->st, name, t.ckpt, t.model, as, clock_wall_us(),
                           &version);
     if (rc != STORE_OK)
         return err_store(err, d->st, rc);
     struct op op = {.kind = OP_LOGPROBS, .model = ""};
     op.logprobs = (struct op_logprobs){
-        .target = {.ckpt = t.ckpt}, .n = 1, .tokens = &token};
+        .target = {.ckpt = t.ckpt, .precision = (enum precision)precision},
+        .n = 1,
+        .tokens = &token};
     buf_init(&b, 8192);
     op_encode(&op, &b);
     struct flow *f = flow_new(d, FLOW_DEPLOY);

@@ -24,6 +24,7 @@
 
 #define WORKER_VERSION 1
 #define WORKER_CACHE 8 /* checkpoints kept open for sampling */
+#define WORKER_BASE_VERSION (UINT64_C(1) << 60) /* checkpoints count from 1 */
 
 struct worker;
 
@@ -43,7 +44,9 @@ struct queue {
 
 struct cached {
     char id[WIRE_NAME_MAX];
-    struct ckpt_policy *policy;
+    enum precision precision;
+    struct ckpt_policy *policy; /* NULL = the slot is free */
+    struct weights *quant;      /* of full weights in fewer bits, or NULL */
     uint64_t used, version;
 };
 
@@ -73,6 +76,7 @@ struct worker {
     struct sched *sched;
     struct job *sampling; /* what the scheduler has */
     struct cached cache[WORKER_CACHE];
+    struct weights *base[PRECISION_N]; /* in fewer bits, once it is asked for */
     uint64_t tick;
 };
 
@@ -387,45 +391,89 @@ static struct cached *cache_victim(struct worker *w, struct err *err) {
     return old;
 }
 
-static struct cached *cache_get(struct worker *w, const char *id,
-                                struct err *err) {
+static struct weights *quant_of(struct worker *w, const struct weights *from,
+                                enum precision p, struct err *err) {
+    return weights_quant(from, w->sample.kern,
+                         p == PRECISION_Q8 ? KERN_Q8 : KERN_Q4, err);
+}
+
+/* The base model's weights, which adapters share. */
+static const struct weights *base_weights(struct worker *w, enum precision p,
+                                          struct err *err) {
+    if (p == PRECISION_EXACT)
+        return model_weights(w->model);
+    if (!w->base[p])
+        w->base[p] = quant_of(w, model_weights(w->model), p, err);
+    return w->base[p];
+}
+
+static void cache_drop(struct worker *w, struct cached *c) {
+    if (c->policy)
+        sched_forget(w->sched, c->version);
+    weights_free(c->quant);
+    ckpt_close(c->policy);
+    *c = (struct cached){0};
+}
+
+static struct cached *cache_find(struct worker *w, const struct op_target *t) {
     for (int i = 0; i < WORKER_CACHE; i++) {
         struct cached *c = &w->cache[i];
-        if (c->policy && strcmp(c->id, id) == 0) {
-            c->used = ++w->tick;
+        if (c->policy && c->precision == t->precision &&
+            strcmp(c->id, t->ckpt) == 0)
             return c;
-        }
     }
-    struct cached *c = check_id(id, err) < 0 ? NULL : cache_victim(w, err);
+    return NULL;
+}
+
+static struct cached *cache_get(struct worker *w, const struct op_target *t,
+                                struct err *err) {
+    struct cached *c = cache_find(w, t);
+    if (c) {
+        c->used = ++w->tick;
+        return c;
+    }
+    c = check_id(t->ckpt, err) < 0 ? NULL : cache_victim(w, err);
     if (!c)
         return NULL;
-    char *path = ckpt_path(w, id);
+    char *path = ckpt_path(w, t->ckpt);
     struct ckpt_policy *p = ckpt_open(path, w->model, w->sample.kern, err);
     free(path);
     if (!p)
         return NULL;
-    if (c->policy)
-        sched_forget(w->sched, c->version);
-    ckpt_close(c->policy);
-    c->policy = p;
+    struct weights *quant = NULL;
+    if (t->precision && !ckpt_policy(p).adapter) {
+        quant = quant_of(w, ckpt_policy(p).weights, t->precision, err);
+        if (!quant) {
+            ckpt_close(p);
+            return NULL;
+        }
+    }
+    cache_drop(w, c);
+    *c =
+        (struct cached){.precision = t->precision, .policy = p, .quant = quant};
     c->used = c->version = ++w->tick;
-    snprintf(c->id, sizeof c->id, "%s", id);
+    snprintf(c->id, sizeof c->id, "%s", t->ckpt);
     return c;
 }
 
 /* The weights that an unordered op names; *version is their number. */
 static int target_policy(struct worker *w, const struct op_target *t,
                          struct policy *p, uint64_t *version, struct err *err) {
-    *p = (struct policy){.weights = model_weights(w->model)};
-    *version = 0;
-    if (!t->ckpt || !*t->ckpt)
-        return 0;
-    struct cached *c = cache_get(w, t->ckpt, err);
-    if (!c)
-        return -1;
-    *p = ckpt_policy(c->policy);
-    *version = c->version;
-    return 0;
+    struct cached *c = NULL;
+    *p = (struct policy){0};
+    *version = WORKER_BASE_VERSION + (uint64_t)t->precision;
+    if (t->ckpt && *t->ckpt) {
+        c = cache_get(w, t, err);
+        if (!c)
+            return -1;
+        *p = ckpt_policy(c->policy);
+        *version = c->version;
+    }
+    if (c && c->quant)
+        p->weights = c->quant;
+    else if (!c || p->adapter) /* an adapter itself stays as it is */
+        p->weights = base_weights(w, t->precision, err);
+    return p->weights ? 0 : -1;
 }
 
 static void answer(struct worker *w, uint64_t id, struct result *res,
@@ -629,9 +677,11 @@ static int worker_open(struct worker *w, struct err *err) {
 static void worker_release(struct worker *w) {
     for (int i = 0; i < w->n_hosted; i++)
         trainer_free(w->hosted[i].tr);
-    for (int i = 0; i < WORKER_CACHE; i++)
-        ckpt_close(w->cache[i].policy);
     free(w->hosted);
+    for (int i = 0; i < WORKER_CACHE; i++)
+        cache_drop(w, &w->cache[i]);
+    for (int i = 0; i < PRECISION_N; i++)
+        weights_free(w->base[i]);
     sched_free(w->sched);
     net_free(w->net);
     render_close(w->render);

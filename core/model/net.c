@@ -295,7 +295,8 @@ static struct map map_at(const struct net *n, const struct policy *p,
     const struct weight_info *i = model_info(n->model, m.index);
     m.in = i->cols;
     m.out = i->rows;
-    m.w = &p->weights->w[m.index];
+    m.w = m.is_head && p->weights->head ? p->weights->head
+                                        : &p->weights->w[m.index];
     m.lora = adapter_pair(p->adapter, m.index, m.is_head);
     if (m.lora) {
         m.R = p->adapter->conf.rank;

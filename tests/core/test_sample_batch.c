@@ -22,6 +22,7 @@ struct fixture {
     struct tok *tok;
     struct render *render;
     struct adapter *adapter;
+    struct weights *q8, *q4;
     struct buf got[N]; /* what each request's result is, in bytes */
     int partials;
     struct sched *sched;
@@ -47,12 +48,17 @@ static void open_fixture(struct fixture *f, int threads, const char *isa) {
     f->kern->ops->copy_in(f->kern, f->adapter->dev, w,
                           (size_t)f->adapter->floats * sizeof *w);
     free(w);
+    f->q8 = weights_quant(model_weights(f->model), f->kern, KERN_Q8, &err);
+    f->q4 = weights_quant(model_weights(f->model), f->kern, KERN_Q4, &err);
+    ck_assert_msg(f->q8 && f->q4, "%s", err.msg);
 }
 
 static void close_fixture(struct fixture *f) {
     for (int i = 0; i < N; i++)
         buf_release(&f->got[i]);
     adapter_free(f->adapter);
+    weights_free(f->q8);
+    weights_free(f->q4);
     render_close(f->render);
     tok_close(f->tok);
     net_free(f->net);
@@ -60,8 +66,19 @@ static void close_fixture(struct fixture *f) {
     f->kern->ops->close(f->kern);
 }
 
-static struct policy policy(const struct fixture *f, bool tuned) {
-    return (struct policy){model_weights(f->model), tuned ? f->adapter : NULL};
+/* Which weights request i runs on; the index is their version. */
+enum { BASE, TUNED, Q8, Q4_TUNED };
+
+static struct policy policy(const struct fixture *f, int version) {
+    const struct weights *w = version == Q8         ? f->q8
+                              : version == Q4_TUNED ? f->q4
+                                                    : model_weights(f->model);
+    bool tuned = version == TUNED || version == Q4_TUNED;
+    return (struct policy){w, tuned ? f->adapter : NULL};
+}
+
+static int version_of(int i) {
+    return i % 5 == 3 ? TUNED : i % 8 == 4 ? Q8 : i % 8 == 7 ? Q4_TUNED : BASE;
 }
 
 static struct sampler sampler(struct fixture *f) {
@@ -78,8 +95,6 @@ static void draw_prompts(void) {
     for (int i = 0; i < 400; i++)
         prompt_tokens[i] = (uint32_t)(rng_u64(4, 0, (uint64_t)i) % 900);
 }
-
-static bool is_tuned(int i) { return i % 5 == 3; }
 
 static struct op_sample request(int i) {
     static const uint32_t lens[N] = {1,   5, 63,  64, 65,  130, 200, 128, 129,
@@ -124,7 +139,7 @@ static void run_alone(struct fixture *f, int n) {
     struct sampler s = sampler(f);
     for (int i = 0; i < n; i++) {
         struct op_sample op = request(i);
-        struct policy p = policy(f, is_tuned(i));
+        struct policy p = policy(f, version_of(i));
         struct result res = {0};
         struct err err = {0};
         ck_assert_msg(sample_run(&s, &p, &op, &res, &err) == 0, "%s", err.msg);
@@ -163,10 +178,10 @@ static struct sched_stats run_together(struct fixture *f, const struct way *w) {
     struct sched *s = sched_new(&o, &err);
     ck_assert_msg(s != NULL, "%s", err.msg);
     for (int i = 0; i < w->n; i++) {
-        struct policy p = policy(f, is_tuned(i));
+        struct policy p = policy(f, version_of(i));
         op[i] = request(i);
-        ck_assert_msg(sched_add(s, (uint64_t)i, is_tuned(i) ? 9 : 0, &p, &op[i],
-                                &err) == 0,
+        ck_assert_msg(sched_add(s, (uint64_t)i, (uint64_t)version_of(i), &p,
+                                &op[i], &err) == 0,
                       "%s", err.msg);
         for (int k = 0; w->staggered && k < 2; k++)
             sched_step(s);
@@ -214,7 +229,7 @@ START_TEST(sampled_logprobs_are_the_trainers_bits) {
     struct sampler s = sampler(&f);
     for (int i = 1; i < N; i += 4) {
         struct op_sample op = request(i);
-        struct policy p = policy(&f, is_tuned(i));
+        struct policy p = policy(&f, version_of(i));
         struct result res = {0}, want = {0};
         struct err err = {0};
         op.temperature = 1;
@@ -262,7 +277,7 @@ START_TEST(cancelled_requests_end_with_what_they_have) {
     draw_prompts();
     open_fixture(&f, 2, NULL);
     struct op_sample op = request(5);
-    struct policy p = policy(&f, false);
+    struct policy p = policy(&f, BASE);
     struct sched_opts o = {.s = sampler(&f), .done = on_end, .pages = 100};
     o.s.arg = &f;
     struct sched *s = sched_new(&o, &err);
@@ -302,7 +317,7 @@ START_TEST(short_prompts_pass_long_ones) {
     big.n_tokens = 900;
     big.max_tokens = small.max_tokens = 2;
     small.default_stop = false;
-    struct policy p = policy(&f, false);
+    struct policy p = policy(&f, BASE);
     struct sched_opts o = {
         .s = sampler(&f), .done = on_end, .pages = 100, .budget = 128};
     o.s.arg = &f;
@@ -328,7 +343,7 @@ START_TEST(requests_that_cannot_be_are_refused_at_once) {
     struct sched_opts o = {.s = sampler(&f), .done = on_end, .pages = 2};
     struct err none = {0};
     struct sched *s = sched_new(&o, &none);
-    struct policy p = policy(&f, false);
+    struct policy p = policy(&f, BASE);
     for (int i = 0; i < 7; i++) {
         uint32_t bad[] = {5, 1 << 20};
         struct err err = {0};
@@ -452,6 +467,41 @@ START_TEST(pieces_join_to_the_text) {
 }
 END_TEST
 
+/* Fewer bits move the logprobs by little, and less with eight than four. */
+START_TEST(quantised_weights_are_near_the_exact_ones) {
+    struct fixture f;
+    double far[4] = {0};
+    draw_prompts();
+    open_fixture(&f, 2, NULL);
+    struct sampler s = sampler(&f);
+    struct op_logprobs op = {
+        .target = {.ckpt = ""}, .n = 300, .tokens = prompt_tokens};
+    struct result r[4] = {0};
+    for (int v = 0; v < 4; v++) {
+        struct policy p = policy(&f, v);
+        struct result paged = {0};
+        struct err err = {0};
+        op.sampler = false;
+        ck_assert_int_eq(sample_logprobs(&s, &p, &op, &r[v], &err), 0);
+        op.sampler = true;
+        ck_assert_int_eq(sample_logprobs(&s, &p, &op, &paged, &err), 0);
+        ck_assert_mem_eq(paged.logprobs[0] + 1, r[v].logprobs[0] + 1,
+                         299 * sizeof(float));
+        result_release(&paged);
+        for (int t = 1; t < 300; t++)
+            far[v] += fabs((double)r[v].logprobs[0][t] -
+                           (double)r[v == Q4_TUNED].logprobs[0][t]) /
+                      299;
+    }
+    ck_assert_msg(far[Q8] > 0 && far[Q8] < 0.1, "q8: %g", far[Q8]);
+    ck_assert_msg(far[Q4_TUNED] > far[Q8] && far[Q4_TUNED] < 0.6, "q4: %g",
+                  far[Q4_TUNED]);
+    for (int v = 0; v < 4; v++)
+        result_release(&r[v]);
+    close_fixture(&f);
+}
+END_TEST
+
 Suite *sample_batch_suite(void) {
     Suite *s = suite_create("sample batch");
     TCase *tc = tcase_create("batch");
@@ -464,6 +514,7 @@ Suite *sample_batch_suite(void) {
     tcase_add_test(tc, requests_that_cannot_be_are_refused_at_once);
     tcase_add_test(tc, stop_strings_end_the_text_across_tokens);
     tcase_add_test(tc, pieces_join_to_the_text);
+    tcase_add_test(tc, quantised_weights_are_near_the_exact_ones);
     suite_add_tcase(s, tc);
     return s;
 }

@@ -438,20 +438,21 @@ START_TEST(deployments_have_versions_and_targets_resolve) {
                                                          .family = "llama"}));
     ckpt(1, "one", 1);
     ckpt(1, "two", 2);
-    ok(h.st, store_deploy(h.st, "chat", "1/one", NULL, 1, &version));
+    ok(h.st, store_deploy(h.st, "chat", "1/one", NULL, NULL, 1, &version));
     ck_assert_int_eq(version, 1);
     ok(h.st, store_deploy_state(h.st, "chat", STORE_DEPLOY_SERVING, "", 2));
-    ok(h.st, store_deploy(h.st, "chat", "1/one", NULL, 3, &version));
+    ok(h.st, store_deploy(h.st, "chat", "1/one", NULL, NULL, 3, &version));
     ck_assert_int_eq(version, 1);
-    ok(h.st, store_deploy(h.st, "chat", "1/two", NULL, 4, &version));
+    ok(h.st, store_deploy(h.st, "chat", "1/two", NULL, NULL, 4, &version));
     ck_assert_int_eq(version, 2);
-    ok(h.st, store_deploy(h.st, "plain", "", "base", 5, &version));
-    ck_assert_int_eq(store_deploy(h.st, "x", "1/no", NULL, 5, &version),
+    ok(h.st, store_deploy(h.st, "plain", "", "base", NULL, 5, &version));
+    ck_assert_int_eq(store_deploy(h.st, "x", "1/no", NULL, NULL, 5, &version),
                      STORE_NOTFOUND);
-    ck_assert_int_eq(store_deploy(h.st, "x", "", "no", 5, &version),
+    ck_assert_int_eq(store_deploy(h.st, "x", "", "no", NULL, 5, &version),
                      STORE_NOTFOUND);
-    ck_assert_int_eq(store_deploy(h.st, "x/y", "1/one", NULL, 5, &version),
-                     STORE_INVAL);
+    ck_assert_int_eq(
+        store_deploy(h.st, "x/y", "1/one", NULL, NULL, 5, &version),
+        STORE_INVAL);
     ok(h.st, store_deployments(h.st, &r));
     ck_assert_int_eq(r.n, 2);
     ck_assert_str_eq(r.row[0].ckpt, "1/two");
@@ -479,8 +480,19 @@ START_TEST(deployments_have_versions_and_targets_resolve) {
     ok(h.st, store_deployment_get(h.st, "chat", &r));
     ck_assert_int_eq(r.row[0].state, STORE_DEPLOY_STOPPED);
     store_deployments_free(&r);
-    ok(h.st, store_deploy(h.st, "chat", "1/two", NULL, 8, &version));
+    ok(h.st, store_deploy(h.st, "chat", "1/two", NULL, NULL, 8, &version));
     ck_assert_int_eq(version, 3);
+    ok(h.st, store_deploy(h.st, "chat", "1/two", NULL, "q8", 9, &version));
+    ck_assert_int_eq(version, 4); /* the same weights, served otherwise */
+    ok(h.st, store_deploy(h.st, "chat", "1/two", NULL, "q8", 9, &version));
+    ck_assert_int_eq(version, 4);
+    ok(h.st, store_target(h.st, "chat", &t));
+    ck_assert_str_eq(t.precision, "q8");
+    ok(h.st, store_target(h.st, "1/two", &t));
+    ck_assert_str_eq(t.precision, "exact");
+    ok(h.st, store_deployment_get(h.st, "chat", &r));
+    ck_assert_str_eq(r.row[0].precision, "q8");
+    store_deployments_free(&r);
     ck_assert_int_eq(store_deploy_state(h.st, "no", STORE_DEPLOY_FAILED, "", 9),
                      STORE_NOTFOUND);
 }

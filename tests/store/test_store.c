@@ -91,7 +91,7 @@ START_TEST(a_new_store_has_its_pragmas_and_its_mode) {
         {"PRAGMA trusted_schema", 0},
         {"PRAGMA cell_size_check", 1},
         {"PRAGMA wal_autocheckpoint", 0},
-        {"PRAGMA user_version", 1},
+        {"PRAGMA user_version", 2},
         {"PRAGMA temp_store", 2},
         {"PRAGMA application_id", STORE_APP_ID},
         {"PRAGMA busy_timeout", 5000},
@@ -251,26 +251,28 @@ END_TEST
 
 static const struct migration future[] = {
     {1, "SELECT 1"},
-    {2, "CREATE TABLE extra(x); INSERT INTO extra VALUES(7)"},
-    {3, "ALTER TABLE extra ADD COLUMN y"},
+    {2, "SELECT 1"},
+    {3, "CREATE TABLE extra(x); INSERT INTO extra VALUES(7)"},
+    {4, "ALTER TABLE extra ADD COLUMN y"},
 };
 static const struct migration broken[] = {
     {1, "SELECT 1"},
-    {2, "CREATE TABLE extra(x); INSERT INTO nowhere VALUES(7)"},
+    {2, "SELECT 1"},
+    {3, "CREATE TABLE extra(x); INSERT INTO nowhere VALUES(7)"},
 };
 
 START_TEST(migrations_go_forward_after_a_backup) {
     char path[256];
     struct stat s;
     home_run(&h, "kept");
-    ok(h.st, schema_migrate(h.st, future, 3));
-    home_path(&h, "store.db.bak-v1", path);
+    ok(h.st, schema_migrate(h.st, future, 4));
+    home_path(&h, "store.db.bak-v2", path);
     ck_assert_int_eq(stat(path, &s), 0);
     store_close(h.st);
     h.st = NULL;
-    ck_assert_int_eq(ask("PRAGMA user_version"), 3);
+    ck_assert_int_eq(ask("PRAGMA user_version"), 4);
     ck_assert_int_eq(ask("SELECT x FROM extra"), 7);
-    refused(STORE_WRITE, STORE_NEWER, "schema 3");
+    refused(STORE_WRITE, STORE_NEWER, "schema 4");
     /* The backup is a whole store of the old version. */
     char to[256];
     home_path(&h, "store.db", to);
@@ -282,8 +284,28 @@ START_TEST(migrations_go_forward_after_a_backup) {
 }
 END_TEST
 
+/* Schema 1 had no precision: what was deployed goes on as it is. */
+START_TEST(a_store_of_schema_1_serves_exact_weights) {
+    struct store_deployments r;
+    ok(h.st, store_model_add(h.st, &(struct store_model){.name = "base",
+                                                         .dir = "/b",
+                                                         .family = "llama"}));
+    ok(h.st, store_deploy(h.st, "chat", "", "base", NULL, 1, NULL));
+    store_close(h.st);
+    h.st = NULL;
+    run_sql("ALTER TABLE version DROP COLUMN precision;"
+            "PRAGMA user_version=1");
+    refused(STORE_READ, STORE_OLDER, "schema 1");
+    h.st = home_open(&h, STORE_WRITE);
+    ok(h.st, store_deployments(h.st, &r));
+    ck_assert_int_eq(r.n, 1);
+    ck_assert_str_eq(r.row[0].precision, "exact");
+    store_deployments_free(&r);
+}
+END_TEST
+
 START_TEST(a_migration_that_fails_changes_nothing) {
-    ck_assert_int_lt(schema_migrate(h.st, broken, 2), 0);
+    ck_assert_int_lt(schema_migrate(h.st, broken, 3), 0);
     store_close(h.st);
     h.st = home_open(&h, STORE_WRITE);
     int64_t n = -1;
@@ -420,6 +442,7 @@ Suite *store_suite(void) {
     tcase_add_test(t, read_only_media_can_be_read);
     tcase_add_test(t, a_newer_store_is_refused_and_unchanged);
     tcase_add_test(t, migrations_go_forward_after_a_backup);
+    tcase_add_test(t, a_store_of_schema_1_serves_exact_weights);
     tcase_add_test(t, a_migration_that_fails_changes_nothing);
     tcase_add_test(t, an_older_store_is_for_the_daemon_to_update);
     tcase_add_loop_test(t, a_removed_log_is_noticed, 0, 2);

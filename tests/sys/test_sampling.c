@@ -253,6 +253,41 @@ START_TEST(sample_tells_the_likeliest_tokens) {
 }
 END_TEST
 
+/* The same weights three times: exact, in 8 and in 4 bits. */
+START_TEST(deployments_in_fewer_bits_say_so_and_keep_their_parity) {
+    static const char row[] = "{\"tokens\":[5,9,100,42,7,77,300,12,8,1000]}\n";
+    static const char *const as[] = {"exact", "q8", "q4"};
+    char *said[3];
+    start_daemon();
+    fettle_fails(fettle(NULL, "deploy starter x --precision q5"), 65,
+                 "exact, q8 or q4");
+    for (int i = 0; i < 3; i++) {
+        FETTLE_OK(NULL, "deploy starter d-%s --precision %s", as[i], as[i]);
+        struct out a = fettle(row, "logprobs d-%s", as[i]);
+        struct out b = fettle(row, "logprobs d-%s --sampler", as[i]);
+        ck_assert_int_eq(a.status, 0);
+        ck_assert_str_eq(a.out, b.out);
+        said[i] = strdup(a.out);
+        out_free(&a);
+        out_free(&b);
+        FETTLE_OK(NULL, "sample d-%s --prompt Once --max-tokens 3", as[i]);
+    }
+    struct out base = fettle(row, "logprobs starter");
+    ck_assert_str_eq(base.out, said[0]);
+    ck_assert_str_ne(said[0], said[1]);
+    ck_assert_str_ne(said[1], said[2]);
+    out_free(&base);
+    json_t *all = FETTLE_JSON(NULL, "deployments --json");
+    ck_assert_uint_eq(json_array_size(all), 3);
+    for (size_t i = 0; i < 3; i++) { /* d-exact, d-q4, d-q8 */
+        const json_t *d = json_array_get(all, i);
+        ck_assert_str_eq(str_at(d, "precision"), str_at(d, "name") + 2);
+        free(said[i]);
+    }
+    json_decref(all);
+}
+END_TEST
+
 Suite *sampling_suite(void) {
     Suite *s = suite_create("sampling");
     TCase *tc = tcase_create("sampling");
@@ -264,6 +299,7 @@ Suite *sampling_suite(void) {
     tcase_add_test(tc, chat_tells_logprobs_whole_and_streamed);
     tcase_add_test(tc, what_cannot_be_is_refused_in_words);
     tcase_add_test(tc, sample_tells_the_likeliest_tokens);
+    tcase_add_test(tc, deployments_in_fewer_bits_say_so_and_keep_their_parity);
     suite_add_tcase(s, tc);
     return s;
 }
