@@ -29,7 +29,8 @@ struct manifest {
     float lora_alpha;
     uint64_t seed;
     bool train_attn, train_mlp, train_unembed;
-    int64_t bytes; /* of all files, the manifest included */
+    enum tuning tuning; /* bf16: a state has its master's low words */
+    int64_t bytes;      /* of all files, the manifest included */
 };
 
 /* Commits state(tr) as directory `path`. When a verified directory with the

@@ -54,10 +54,13 @@ int trainer_optim(struct trainer *tr, const struct op_optim *op,
 /* ---- state, tensor by tensor, for checkpoints ---- */
 
 enum train_part {
-    TRAIN_WEIGHTS,
+    TRAIN_WEIGHTS, /* what passes see; writing them sets the master, too */
     TRAIN_M,
     TRAIN_V,
     TRAIN_GRAD,
+    TRAIN_LOW,       /* with precision bf16: the master's bits less those of the
+                        weights, as whole numbers; writing needs the weights
+                        written before */
     TRAIN_GRAD_HEAD, /* the head's part of a tied embedding's gradient */
     TRAIN_PARTS
 };

@@ -57,6 +57,11 @@ struct op_target {
     enum precision precision; /* of the matrices; exact: as they are stored */
 };
 
+/* Of the weights that full tuning's passes see; the master copy that AdamW
+ * changes is f32 with either, and so is all arithmetic. */
+enum tuning { TUNE_FP32, TUNE_BF16, TUNES };
+const char *tuning_name(enum tuning t); /* "bf16" */
+
 struct op_create {
     char *base;         /* registered model name */
     char *from;         /* checkpoint id to start from, "" = base weights */
@@ -64,6 +69,7 @@ struct op_create {
     float lora_alpha;   /* scaling = alpha / rank */
     uint64_t seed;      /* of the adapter's initialisation */
     bool train_attn, train_mlp, train_unembed;
+    enum tuning tuning;
 };
 
 enum loss_kind {

@@ -264,10 +264,14 @@ struct kern_loss {
 };
 
 /* torch.optim.AdamW, decoupled decay: g *= gscale; p -= lr*wd*p; m, v; p -=
- * lr*mhat/(sqrt(vhat)+eps). Scalars are computed in double by the caller. */
+ * lr*mhat/(sqrt(vhat)+eps). Scalars are computed in double by the caller.
+ * p may lie in two words instead: its bits are (hi << 16) + lo, lo signed, so
+ * that hi alone is p rounded to bf16 (ties away from 0) and nothing is lost. */
 struct kern_adamw {
     int64_t n;
-    float *p, *m, *v; /* (n) dev */
+    float *p, *m, *v; /* (n) dev; p NULL = hi and lo */
+    uint16_t *hi;     /* (n) dev */
+    int16_t *lo;      /* (n) dev */
     const float *g;   /* (n) dev */
     float gscale, lr, beta1, beta2, eps, weight_decay;
     float bias1, bias2; /* 1-beta1^t, 1-beta2^t */

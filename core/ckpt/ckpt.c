@@ -22,11 +22,9 @@ struct save {
 };
 
 static const char *const part_prefix[TRAIN_PARTS] = {
-    [TRAIN_WEIGHTS] = "",
-    [TRAIN_M] = "m.",
-    [TRAIN_V] = "v.",
-    [TRAIN_GRAD] = "grad.",
-    [TRAIN_GRAD_HEAD] = "grad_head.",
+    [TRAIN_WEIGHTS] = "", [TRAIN_M] = "m.",
+    [TRAIN_V] = "v.",     [TRAIN_GRAD] = "grad.",
+    [TRAIN_LOW] = "low.", [TRAIN_GRAD_HEAD] = "grad_head.",
 };
 
 static void save_add(struct save *s, enum train_part part) {
@@ -109,6 +107,8 @@ static int save_optimizer(const char *dir, struct trainer *tr,
     struct save s = save_new(tr);
     save_add(&s, TRAIN_M);
     save_add(&s, TRAIN_V);
+    if (trainer_op(tr)->tuning == TUNE_BF16)
+        save_add(&s, TRAIN_LOW);
     if (trainer_pending(tr)) {
         save_add(&s, TRAIN_GRAD);
         save_add(&s, TRAIN_GRAD_HEAD);
@@ -129,7 +129,8 @@ static struct manifest manifest_of(const struct trainer *tr,
                          .seed = op->seed,
                          .train_attn = op->train_attn,
                          .train_mlp = op->train_mlp,
-                         .train_unembed = op->train_unembed};
+                         .train_unembed = op->train_unembed,
+                         .tuning = op->tuning};
     snprintf(m.base, sizeof m.base, "%s", op->base);
     return m;
 }
@@ -232,6 +233,12 @@ int ckpt_load(const char *path, struct trainer *tr, bool optimizer,
     bool pending = false;
     int64_t steps = 0;
     int rc = load_check(&m, tr, err);
+    if (rc == 0 && optimizer && m.tuning != trainer_op(tr)->tuning)
+        rc =
+            err_set(err, ERR_CONFLICT,
+                    "the checkpoint has precision %s, this model %s (load it "
+                    "without the optimizer)",
+                    tuning_name(m.tuning), tuning_name(trainer_op(tr)->tuning));
     if (rc == 0 && optimizer && m.kind != CKPT_STATE)
         rc = err_set(err, ERR_CONFLICT,
                      "a sampler checkpoint has no optimizer state (load it "
@@ -247,6 +254,8 @@ int ckpt_load(const char *path, struct trainer *tr, bool optimizer,
         steps = n ? strtoll(n, NULL, 10) : 0;
         save_add(&o, TRAIN_M);
         save_add(&o, TRAIN_V);
+        if (m.tuning == TUNE_BF16)
+            save_add(&o, TRAIN_LOW);
         if (pending) {
             save_add(&o, TRAIN_GRAD);
             save_add(&o, TRAIN_GRAD_HEAD);
@@ -276,7 +285,8 @@ struct op_create ckpt_create(const struct manifest *m) {
                               .seed = m->seed,
                               .train_attn = m->train_attn,
                               .train_mlp = m->train_mlp,
-                              .train_unembed = m->train_unembed};
+                              .train_unembed = m->train_unembed,
+                              .tuning = m->tuning};
 }
 
 /* ---- for sampling ---- */

@@ -66,6 +66,9 @@ int manifest_write(const char *dir, const struct manifest *m, struct err *err) {
         (double)m->lora_alpha, "seed", seed, "train_attn", m->train_attn,
         "train_mlp", m->train_mlp, "train_unembed", m->train_unembed, "files",
         files);
+    if (m->tuning != TUNE_FP32)
+        json_object_set_new(j, "precision",
+                            json_string(tuning_name(m->tuning)));
     char *text = json_dumps(j, JSON_INDENT(1) | JSON_PRESERVE_ORDER), hex[65];
     CHECK(text, "out of memory for a manifest");
     struct buf b;
@@ -86,10 +89,11 @@ int manifest_write(const char *dir, const struct manifest *m, struct err *err) {
 
 static int manifest_parse(const json_t *j, struct manifest *m,
                           struct err *err) {
-    const char *kind, *base, *seed;
+    const char *kind, *base, *seed, *precision;
     int64_t format, step, seq, rank;
     double alpha;
-    if (json_get_int(j, "format", &format, 0, err) < 0 ||
+    if (json_get_str(j, "precision", &precision, "fp32", err) < 0 ||
+        json_get_int(j, "format", &format, 0, err) < 0 ||
         json_get_str(j, "kind", &kind, "", err) < 0 ||
         json_get_str(j, "base", &base, "", err) < 0 ||
         json_get_str(j, "seed", &seed, "0", err) < 0 ||
@@ -107,6 +111,8 @@ static int manifest_parse(const json_t *j, struct manifest *m,
                        (long long)format, MANIFEST_FORMAT);
     m->kind = strcmp(kind, ckpt_kind_name(CKPT_SAMPLER)) == 0 ? CKPT_SAMPLER
                                                               : CKPT_STATE;
+    m->tuning =
+        strcmp(precision, tuning_name(TUNE_BF16)) == 0 ? TUNE_BF16 : TUNE_FP32;
     snprintf(m->base, sizeof m->base, "%s", base);
     m->step = (uint64_t)step;
     m->seq = (uint64_t)seq;

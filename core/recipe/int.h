@@ -15,6 +15,7 @@ struct sft_conf {
     double sample_temperature;
     enum train_on train_on;
     enum sft_reduction reduction;
+    enum tuning tuning;
     int64_t warmup, batch, max_length, epochs, max_steps, lora_rank, seed;
     int64_t save_every, eval_every, sample_every, sample_max, ahead;
     bool shuffle;

@@ -415,7 +415,8 @@ static int create(struct job *j, struct err *err) {
                            .seed = (uint64_t)c->seed,
                            .train_attn = true,
                            .train_mlp = true,
-                           .train_unembed = true};
+                           .train_unembed = true,
+                           .tuning = c->tuning};
     return client_create(j->c, j->run, &op, j->model, err);
 }
 

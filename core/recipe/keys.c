@@ -41,6 +41,10 @@ static const struct recipe_key sft_keys[] = {
     {"lora_rank", KEY_INT, "32", 0, 4096, NULL, "", "0 = full tuning", 0},
     {"lora_alpha", KEY_NUM, "32", 0, 1e6, NULL, "",
      "the adapter counts alpha / rank", 0},
+    {"precision", KEY_STR, "fp32", 0, 0, "fp32|bf16", "",
+     "full tuning's weights, as passes see them; bf16 ones are rounded from an "
+     "exact f32 master",
+     0},
     {"reduction", KEY_STR, "mean", 0, 0, "mean|token|sum", "",
      "weights: each row sums to 1 | divided by the batch's sum | as they are",
      0},

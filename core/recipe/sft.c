@@ -15,7 +15,7 @@
 #define PROMPTS_MAX 3 /* prompts taken from rows */
 
 static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
-    const char *on, *reduction;
+    const char *on, *reduction, *precision;
     if (json_get_str(j, "model", &c->model, "", err) < 0 ||
         json_get_str(j, "data", &c->data, "", err) < 0 ||
         json_get_str(j, "eval_data", &c->eval_data, "", err) < 0 ||
@@ -24,8 +24,11 @@ static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
         json_get_str(j, "train_on_what", &on, "all_assistant_messages", err) <
             0 ||
         json_get_str(j, "reduction", &reduction, "mean", err) < 0 ||
+        json_get_str(j, "precision", &precision, "fp32", err) < 0 ||
         json_get_bool(j, "shuffle", &c->shuffle, true, err) < 0)
         return -1;
+    c->tuning =
+        strcmp(precision, tuning_name(TUNE_BF16)) == 0 ? TUNE_BF16 : TUNE_FP32;
     int w = train_on_by_name(on);
     if (w < 0)
         return err_set(err, ERR_INVAL, "train_on_what=%.40s is unknown", on);
@@ -162,6 +165,11 @@ int sft_open(struct sft *s, const json_t *config, const char *model_dir,
         sft_rows(s, model_dir, err) < 0) {
         sft_close(s);
         return -1;
+    }
+    if (s->c.tuning == TUNE_BF16 && s->c.lora_rank > 0) {
+        sft_close(s);
+        return err_set(err, ERR_INVAL,
+                       "precision=bf16 is for full tuning: set lora_rank=0");
     }
     /* The last, incomplete batch of an epoch is left out, unless it is the
      * only one. */

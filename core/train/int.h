@@ -57,7 +57,10 @@ struct trainer {
     struct op_create op;     /* base and from are owned copies */
     struct adapter *adapter; /* NULL = full tuning */
     struct weights weights;  /* full tuning: into block w */
-    float *w, *g, *m, *v;    /* dev (floats) */
+    float *w, *g, *m, *v;    /* dev (floats); w NULL with precision bf16: */
+    uint16_t *hi;            /* dev (floats): the master in two words, see */
+    int16_t *lo;             /* kernels.h; hi is what passes see … */
+    float *small;            /* … but for vectors: dev, f32 of their hi */
     float *g_head;           /* dev (V,C) when the head is tied, else NULL */
     int64_t floats, head_floats;
     double *norm; /* dev, one */
@@ -83,6 +86,20 @@ void park_mark(struct trainer *tr, struct parked *s, const struct pack *p);
 void park_drop(struct trainer *tr);
 void park_release(struct trainer *tr);
 
+/* ---- the master in two words, with precision bf16 ---- */
+
+/* Fills tr->hi, lo, small and weights out of the base's; params are set. */
+int words_init(struct trainer *tr, struct err *err);
+/* Parameter i as f32 on the host: TRAIN_WEIGHTS or TRAIN_LOW. A kern_status,
+ * as the next two. */
+int words_read(struct trainer *tr, enum train_part part, int i, float *host);
+int words_write(struct trainer *tr, int i, const float *host);
+int words_write_low(struct trainer *tr, int i, const float *host);
+/* The vectors' f32 copies, after an update. */
+int words_refresh(struct trainer *tr, struct err *err);
+
+/* Device memory, zeroed; NULL and an error. */
+float *block_new(struct trainer *tr, int64_t floats, struct err *err);
 /* Gradients to zero. */
 int trainer_clear(struct trainer *tr, struct err *err);
 

@@ -40,7 +40,7 @@ static void params_lora(struct trainer *tr) {
     }
 }
 
-static float *block_new(struct trainer *tr, int64_t floats, struct err *err) {
+float *block_new(struct trainer *tr, int64_t floats, struct err *err) {
     size_t bytes = (size_t)floats * sizeof(float);
     float *dev = tr->kern->ops->alloc(tr->kern, bytes);
     if (dev && tr->kern->ops->zero(tr->kern, dev, bytes) == KERN_OK)
@@ -50,24 +50,29 @@ static float *block_new(struct trainer *tr, int64_t floats, struct err *err) {
     return NULL;
 }
 
+static int trainer_fp32(struct trainer *tr, struct err *err) {
+    tr->w = block_new(tr, tr->floats, err);
+    if (!tr->w || model_widen(tr->model, tr->kern, tr->w, err) < 0)
+        return -1;
+    for (int i = 0; i < tr->n; i++)
+        tr->weights.w[i] =
+            (struct weight){tr->w + tr->param[i].offset, KERN_F32};
+    return 0;
+}
+
 static int trainer_full(struct trainer *tr, struct err *err) {
     const struct conf *c = model_conf(tr->model);
     tr->floats = model_floats(tr->model);
     tr->head_floats = c->tied ? (int64_t)c->V * c->C : 0;
-    tr->w = block_new(tr, tr->floats, err);
     tr->weights.model = tr->model;
     tr->weights.w =
         calloc((size_t)model_count(tr->model) + 1, sizeof *tr->weights.w);
     CHECK(tr->weights.w, "out of memory for weights");
-    if (!tr->w || model_widen(tr->model, tr->kern, tr->w, err) < 0)
-        return -1;
-    for (int i = 0; i < model_count(tr->model); i++)
-        tr->weights.w[i] =
-            (struct weight){tr->w + model_offset(tr->model, i), KERN_F32};
+    params_full(tr);
     if (tr->head_floats && !(tr->g_head = block_new(tr, tr->head_floats, err)))
         return -1;
-    params_full(tr);
-    return 0;
+    return tr->op.tuning == TUNE_BF16 ? words_init(tr, err)
+                                      : trainer_fp32(tr, err);
 }
 
 static struct lora_conf lora_of(const struct op_create *op) {
@@ -79,6 +84,11 @@ static struct lora_conf lora_of(const struct op_create *op) {
 }
 
 static int trainer_lora(struct trainer *tr, struct err *err) {
+    if (tr->op.tuning != TUNE_FP32)
+        return err_set(err, ERR_INVAL,
+                       "precision %s is for full tuning (lora_rank 0): an "
+                       "adapter is f32 over the weights as they are stored",
+                       tuning_name(tr->op.tuning));
     struct lora_conf c = lora_of(&tr->op);
     tr->adapter = adapter_new(tr->model, tr->kern, &c, tr->op.seed, err);
     if (!tr->adapter)
@@ -144,7 +154,8 @@ void trainer_free(struct trainer *tr) {
     if (!tr)
         return;
     void *dev[] = {tr->g,    tr->m,      tr->v,
-                   tr->norm, tr->g_head, tr->adapter ? NULL : tr->w};
+                   tr->norm, tr->g_head, tr->adapter ? NULL : tr->w,
+                   tr->hi,   tr->lo,     tr->small};
     for (size_t i = 0; i < sizeof dev / sizeof *dev; i++)
         if (dev[i])
             tr->kern->ops->free(tr->kern, dev[i]);
@@ -216,6 +227,8 @@ static int optim_update(struct trainer *tr, const struct op_optim *o,
                                   &(struct kern_adamw){
                                       .n = tr->floats,
                                       .p = tr->w,
+                                      .hi = tr->hi,
+                                      .lo = tr->lo,
                                       .m = tr->m,
                                       .v = tr->v,
                                       .g = tr->g,
@@ -231,7 +244,7 @@ static int optim_update(struct trainer *tr, const struct op_optim *o,
     if (rc)
         return err_kern(err, rc, "optimizer step");
     tr->steps++;
-    return 0;
+    return tr->hi ? words_refresh(tr, err) : 0;
 }
 
 int trainer_optim(struct trainer *tr, const struct op_optim *op,
@@ -271,23 +284,36 @@ const struct train_param *trainer_param(const struct trainer *tr, int i) {
 }
 
 static float *part_at(const struct trainer *tr, enum train_part part, int i) {
-    float *blocks[TRAIN_PARTS] = {tr->w, tr->m, tr->v, tr->g, tr->g_head};
+    float *blocks[TRAIN_PARTS] = {tr->w, tr->m, tr->v, tr->g};
     return part == TRAIN_GRAD_HEAD ? tr->g_head
                                    : blocks[part] + tr->param[i].offset;
 }
 
+static bool in_words(const struct trainer *tr, enum train_part part) {
+    return part == TRAIN_LOW || (part == TRAIN_WEIGHTS && tr->hi);
+}
+
 int trainer_read(struct trainer *tr, enum train_part part, int i, float *host,
                  struct err *err) {
-    int rc = tr->kern->ops->copy_out(tr->kern, host, part_at(tr, part, i),
-                                     (size_t)tr->param[i].count * sizeof *host);
+    CHECK(part != TRAIN_LOW || tr->hi, "low words of an f32 master");
+    size_t bytes = (size_t)tr->param[i].count * sizeof *host;
+    int rc = in_words(tr, part)
+                 ? words_read(tr, part, i, host)
+                 : tr->kern->ops->copy_out(tr->kern, host, part_at(tr, part, i),
+                                           bytes);
     return rc ? err_kern(err, rc, tr->param[i].name) : 0;
 }
 
 int trainer_write(struct trainer *tr, enum train_part part, int i,
                   const float *host, struct err *err) {
+    CHECK(part != TRAIN_LOW || tr->hi, "low words of an f32 master");
+    size_t bytes = (size_t)tr->param[i].count * sizeof *host;
     park_drop(tr);
-    int rc = tr->kern->ops->copy_in(tr->kern, part_at(tr, part, i), host,
-                                    (size_t)tr->param[i].count * sizeof *host);
+    int rc = part == TRAIN_LOW ? words_write_low(tr, i, host)
+             : in_words(tr, part)
+                 ? words_write(tr, i, host)
+                 : tr->kern->ops->copy_in(tr->kern, part_at(tr, part, i), host,
+                                          bytes);
     return rc ? err_kern(err, rc, tr->param[i].name) : 0;
 }
 

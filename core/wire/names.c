@@ -23,6 +23,11 @@ static const char *const loss_names[LOSS_N] = {
     [LOSS_GSPO] = "gspo",
 };
 
+static const char *const tuning_names[TUNES] = {
+    [TUNE_FP32] = "fp32",
+    [TUNE_BF16] = "bf16",
+};
+
 static const char *const ckpt_kind_names[CKPT_KINDS] = {
     [CKPT_STATE] = "state",
     [CKPT_SAMPLER] = "sampler",
@@ -46,6 +51,8 @@ static const char *const precision_names[PRECISION_N] = {
 
 const char *op_kind_name(enum op_kind kind) { return NAME_OF(op_names, kind); }
 const char *loss_name(enum loss_kind kind) { return NAME_OF(loss_names, kind); }
+
+const char *tuning_name(enum tuning t) { return NAME_OF(tuning_names, t); }
 
 const char *ckpt_kind_name(enum ckpt_kind kind) {
     return NAME_OF(ckpt_kind_names, kind);

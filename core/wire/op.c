@@ -39,6 +39,8 @@ static void put_create(struct buf *b, const struct op_create *o) {
     buf_u8(b, o->train_attn);
     buf_u8(b, o->train_mlp);
     buf_u8(b, o->train_unembed);
+    if (o->tuning) /* older ops end here, and are fp32 */
+        buf_u8(b, (uint8_t)o->tuning);
 }
 
 static void get_create(struct cur *c, struct op_create *o) {
@@ -50,6 +52,11 @@ static void get_create(struct cur *c, struct op_create *o) {
     o->train_attn = get_flag(c);
     o->train_mlp = get_flag(c);
     o->train_unembed = get_flag(c);
+    if (cur_left(c) > 0) {
+        o->tuning = (enum tuning)get_enum(c, TUNES);
+        if (o->tuning == TUNE_FP32)
+            c->bad = true;
+    }
 }
 
 /* ---- passes ---- */

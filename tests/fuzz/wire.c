@@ -46,6 +46,7 @@ static void op_seeds(fuzz_seed_fn *add, void *arg) {
     struct op all[] = {
         {.kind = OP_CREATE,
          .create = {.base = "Qwen/Qwen3-0.6B", .from = "", .lora_rank = 8}},
+        {.kind = OP_CREATE, .create = {.base = "m", .tuning = TUNE_BF16}},
         {.kind = OP_FORWARD, .pass = {LOSS_PPO, 0.8f, 1.2f, NAN, 2, d}},
         {.kind = OP_FORWARD_BACKWARD, .pass = {.n = 1, .datums = d + 1}},
         {.kind = OP_OPTIM_STEP, .optim = {1e-4, 0.9, 0.95, 1e-12, 0, 1}},

@@ -377,6 +377,87 @@ START_TEST(adamw_takes_the_steps_of_the_oracle) {
 }
 END_TEST
 
+/* The same steps with p in two words: high words, low words, m, v. */
+static void adam_words_run(struct kern *k, const void *arg, float *out) {
+    const struct adam_input *in = arg;
+    struct kern_adamw a = in->a;
+    uint16_t hi[ADAM_N];
+    int16_t lo[ADAM_N];
+    for (int i = 0; i < ADAM_N; i++) {
+        uint32_t bits;
+        memcpy(&bits, &in->p[i], 4);
+        hi[i] = (uint16_t)((bits + 0x8000u) >> 16);
+        lo[i] = (int16_t)(uint16_t)bits;
+    }
+    memset(out, 0, 3 * ADAM_N * sizeof *out);
+    a.p = NULL;
+    a.hi = hi;
+    a.lo = lo;
+    a.m = out + ADAM_N;
+    a.v = out + 2 * ADAM_N;
+    for (int t = 1; t <= 3; t++) {
+        a.bias1 = (float)(1 - pow(a.beta1, t));
+        a.bias2 = (float)(1 - pow(a.beta2, t));
+        a.g = in->g + (t - 1) * ADAM_N;
+        ck_assert_int_eq(k->ops->adamw(k, &a), KERN_OK);
+    }
+    for (int i = 0; i < ADAM_N; i++) {
+        uint32_t bits = ((uint32_t)hi[i] << 16) + (uint32_t)lo[i];
+        memcpy(&out[i], &bits, 4);
+        ck_assert(fabsf(kt_bf16(hi[i]) - out[i]) <= fabsf(out[i]) * 0x1p-8f);
+    }
+}
+
+START_TEST(adamw_in_two_words_has_the_bits_of_one) {
+    struct adam_input in = {.a = {ADAM_N, NULL, NULL, NULL, NULL, NULL, NULL,
+                                  0.7f, 1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 0, 0},
+                            .p = kt_draw(ADAM_N, 1, 1.0f),
+                            .g = kt_draw(3 * ADAM_N, 2, 1e-2f)};
+    float *one = kt_fill(3 * ADAM_N, 0), *two = kt_fill(3 * ADAM_N, 0);
+    in.p[7] = 0;
+    in.p[8] = 1e-40f; /* subnormal */
+    in.p[9] = -3.3e38f;
+    kt_agree(adam_run, &in, one, 3 * ADAM_N);
+    kt_agree(adam_words_run, &in, two, 3 * ADAM_N);
+    kt_expect_same(two, one, 3 * ADAM_N, "two words beside one");
+    struct kern *k = kt_best();
+    ck_assert_int_eq(k->ops->adamw(k, &in.a), KERN_EINVAL); /* neither */
+    k->ops->close(k);
+    free(one);
+    free(two);
+    free(in.p);
+    free(in.g);
+}
+END_TEST
+
+/* ppo's loss at the ratio exp(q), whatever the token's own is. */
+START_TEST(gspo_is_ppo_at_the_sequences_ratio) {
+    enum { N = 7 };
+    static const float q[N] = {0, 0.1f, -0.1f, 0.5f, -0.5f, 0.5f, -0.5f};
+    static const float A[N] = {1, 2, -2, 1, 1, -1, -1};
+    float lp[N], lo[N], hi[N], w[N] = {0}, loss[2][N], g[2][N], at[N] = {0};
+    struct kern *k = kt_best();
+    for (int i = 0; i < N; i++) {
+        lp[i] = -3.0f - (float)i;
+        lo[i] = 0.8f;
+        hi[i] = 1.28f;
+    }
+    struct kern_loss l = {KERN_LOSS_GSPO, N,   lp, w, q, A, lo, hi, 0,
+                          loss[0],        g[0]};
+    ck_assert_int_eq(k->ops->loss(k, &l), KERN_OK);
+    l.kind = KERN_LOSS_PPO;
+    l.lp = q; /* r = exp(q - 0) */
+    l.q = at;
+    l.loss = loss[1];
+    l.g = g[1];
+    ck_assert_int_eq(k->ops->loss(k, &l), KERN_OK);
+    kt_expect_same(loss[0], loss[1], N, "loss");
+    kt_expect_same(g[0], g[1], N, "gradient");
+    ck_assert(g[0][3] == 0 && g[0][4] != 0 && g[0][5] != 0 && g[0][6] == 0);
+    k->ops->close(k);
+}
+END_TEST
+
 Suite *xent_suite(void) {
     Suite *s = suite_create("xent");
     TCase *tc = tcase_create("xent");
@@ -388,6 +469,8 @@ Suite *xent_suite(void) {
     tcase_add_test(tc, losses_match_the_golden_ones);
     tcase_add_test(tc, losses_of_tokens_left_out_are_0);
     tcase_add_test(tc, adamw_takes_the_steps_of_the_oracle);
+    tcase_add_test(tc, adamw_in_two_words_has_the_bits_of_one);
+    tcase_add_test(tc, gspo_is_ppo_at_the_sequences_ratio);
     suite_add_tcase(s, tc);
     return s;
 }

@@ -6,6 +6,7 @@ usage: check.py FETTLE [--seed N] [--models DIR]
 Draws tiny models of each family with random weights, sizes and seeds, trains
 the same rows with `fettle run sft` and with a plain PyTorch loop, and compares:
   train_mean_nll of the first 20 steps, each reduction, full tuning  (1e-3 relative)
+  the same with bf16 weights over a float32 master; its bf16 export    (1e-3; equal bits)
   fettle logprobs with transformers in float32                       (1e-4)
   trainer's and sampler's logprobs                                   (equal bits)
   exported PEFT adapter and HF directory, loaded in peft / transformers (1e-4)
@@ -74,21 +75,31 @@ def scaled(batch, reduction):
     return ws
 
 
-def torch_trace(path, rows, steps, batch_size, lr, reduction):
+def torch_trace(path, rows, steps, batch_size, lr, reduction, bf16=False):
+    """Mean NLL of each step. bf16: AdamW changes float32 masters, passes see them rounded."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
-    opt = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+    params = list(model.parameters())
+    masters = [p.detach().clone().requires_grad_() for p in params] if bf16 else params
+    opt = torch.optim.AdamW(masters, lr=lr, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
     trace = []
     for s in range(steps):
         batch = rows[s * batch_size:(s + 1) * batch_size]
         weights = scaled(batch, reduction)
         num = den = 0.0
-        opt.zero_grad()
+        if bf16:
+            with torch.no_grad():
+                for p, m in zip(params, masters):
+                    p.copy_(m.to(torch.bfloat16).float())
+        model.zero_grad()
         for r, w in zip(batch, weights):
             x = torch.tensor(r["tokens"])
             lp = torch.log_softmax(model(input_ids=x[None, :-1]).logits[0].float(), -1).gather(1, x[1:, None])[:, 0]
             (-(w.float() * lp).sum()).backward()
             num += float((w * lp.detach().double()).sum())
             den += float(w.sum())
+        if bf16:
+            for p, m in zip(params, masters):
+                m.grad = p.grad
         opt.step()
         trace.append(-num / den)
     return trace
@@ -114,6 +125,15 @@ def logprob_lines(home, target, seqs, *flags):
     return [json.loads(line)["logprobs"] for line in out.splitlines()]
 
 
+def exported_bf16(name, ckpt, rows, home, work):
+    """A run with bf16 weights loses nothing in a bf16 export: the same bits answer."""
+    fettle(["export", ckpt, "--as", "hf", "--dtype", "bf16", "-o", f"{work}/{name}-bf16"], home)
+    fettle(["model", "add", f"{name}-bf16", f"{work}/{name}-bf16"], home)
+    seqs = [r["tokens"] for r in rows[:6]]
+    got, want = logprob_lines(home, f"{name}-bf16", seqs), logprob_lines(home, ckpt, seqs)
+    check(f"{name} bf16 export of bf16 weights", got == want, "equal bits" if got == want else "differ")
+
+
 def one_family(name, config, dtype, rnd, work):
     home, path, data = f"{work}/home", f"{work}/{name}", f"{work}/{name}.jsonl"
     make_model(config, dtype, rnd.randrange(1 << 30), path)
@@ -121,17 +141,25 @@ def one_family(name, config, dtype, rnd, work):
     rows = make_rows(config.vocab_size, rnd, steps * batch, data)
     fettle(["model", "add", name, path], home)
     full_ckpt = None
-    for reduction in ("sum", "token", "mean"):
+    for reduction, precision in (("sum", "bf16"), ("sum", "fp32"), ("token", "fp32"), ("mean", "fp32")):
         lr = 1e-3
         out = json.loads(fettle(["run", "sft", f"model={name}", f"data={data}", f"learning_rate={lr}", "lr_schedule=constant",
-                                 f"batch_size={batch}", "lora_rank=0", f"reduction={reduction}", "shuffle=false", "save_every=0",
+                                 f"batch_size={batch}", "lora_rank=0", f"reduction={reduction}", f"precision={precision}", "shuffle=false", "save_every=0",
                                  "eval_every=0", "sample_every=0", "--wait", "--json"], home))
         points = [json.loads(l) for l in fettle(["metrics", str(out["run"]), "train_mean_nll", "--json"], home).splitlines()]
         got = [p["value"] for p in sorted(points, key=lambda p: p["step"])]
-        want = torch_trace(path, rows, steps, batch, lr, reduction)
+        want = torch_trace(path, rows, steps, batch, lr, reduction, precision == "bf16")
         rel = max(abs(g - w) / abs(w) for g, w in zip(got, want)) if len(got) == steps else float("inf")
-        check(f"{name} {dtype} full tuning reduction={reduction}", rel <= 1e-3, f"{len(got)} steps, worst {rel:.1e} relative")
+        check(f"{name} {dtype} full tuning reduction={reduction} precision={precision}", rel <= 1e-3,
+              f"{len(got)} steps, worst {rel:.1e} relative")
         full_ckpt = out["checkpoints"][-1]
+        if precision == "bf16":
+            if dtype != torch.bfloat16:  # before an update only rounding tells them apart
+                other = torch_trace(path, rows, 1, batch, lr, reduction)
+                close, far = (abs(got[0] - x[0]) / abs(x[0]) for x in (want, other))
+                check(f"{name} bf16 weights are rounded ones", close < 1e-6 and far > 5 * close,
+                      f"step 1 is {close:.1e} away, float32's {far:.1e}")
+            exported_bf16(name, full_ckpt["id"] if isinstance(full_ckpt, dict) else full_ckpt, rows, home, work)
     seqs = [r["tokens"] for r in rows[:6]]
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval()
     with torch.no_grad():
