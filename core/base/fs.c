@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define PIPE_CAP 65536 /* first guess of what a pipe holds */
+
 static const char *const fs_home_dirs[] = {
     "run", "models", "ckpt", "journal", "crash", "log",
 };
@@ -182,52 +184,64 @@ out:
     return rc;
 }
 
+/* What fd gives until its end; `size` is what a file says it has, 0 of a pipe.
+ * One byte more than max is asked for, to know. */
+static char *read_all(int fd, const char *path, size_t size, size_t max,
+                      size_t *len, struct err *err) {
+    size_t n = 0, cap = size ? size : PIPE_CAP;
+    char *data = NULL;
+    for (ssize_t r = 1; r != 0;) {
+        char *more = n < cap && data ? data : realloc(data, cap + 1);
+        if (!more) {
+            free(data);
+            err_set(err, ERR_NOMEM, "read %s: no memory for %zu bytes", path,
+                    cap);
+            return NULL;
+        }
+        data = more;
+        r = read(fd, data + n, cap - n);
+        if (r < 0 && errno != EINTR) {
+            err_sys(err, "read %s", path);
+            free(data);
+            return NULL;
+        }
+        n += r > 0 ? (size_t)r : 0;
+        if (n > max) {
+            err_set(err, ERR_TOOBIG, "read %s: at most %zu bytes are taken",
+                    path, max);
+            free(data);
+            return NULL;
+        }
+        if (n == cap && size) /* all that the file had */
+            break;
+        if (n == cap)
+            cap = cap < max / 2 ? cap * 2 : max + 1;
+    }
+    data[n] = 0;
+    *len = n;
+    return data;
+}
+
 char *fs_read(const char *path, size_t max, size_t *len, struct err *err) {
     char *data = NULL;
-    size_t n = 0;
+    size_t n;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0) {
+    if (fd < 0 || fstat(fd, &st) < 0)
         err_sys(err, "read %s", path);
-        goto fail;
-    }
-    if (S_ISDIR(st.st_mode)) {
+    else if (S_ISDIR(st.st_mode))
         err_set(err, ERR_INVAL, "read %s: is a directory", path);
-        goto fail;
-    }
-    if (st.st_size < 0 || (uint64_t)st.st_size > max) {
+    else if (S_ISREG(st.st_mode) && (uint64_t)st.st_size > max)
         err_set(err, ERR_TOOBIG, "read %s: %lld bytes, at most %zu are taken",
                 path, (long long)st.st_size, max);
-        goto fail;
-    }
-    size_t cap = (size_t)st.st_size;
-    data = malloc(cap + 1);
-    if (!data) {
-        err_set(err, ERR_NOMEM, "read %s: no memory for %zu bytes", path, cap);
-        goto fail;
-    }
-    while (n < cap) {
-        ssize_t r = read(fd, data + n, cap - n);
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r < 0) {
-            err_sys(err, "read %s", path);
-            goto fail;
-        }
-        if (r == 0)
-            break;
-        n += (size_t)r;
-    }
-    close(fd);
-    data[n] = 0;
-    if (len)
-        *len = n;
-    return data;
-fail:
+    else
+        data = read_all(fd, path, S_ISREG(st.st_mode) ? (size_t)st.st_size : 0,
+                        max, &n, err);
     if (fd >= 0)
         close(fd);
-    free(data);
-    return NULL;
+    if (data && len)
+        *len = n;
+    return data;
 }
 
 static char *fs_parent(const char *path) {

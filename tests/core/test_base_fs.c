@@ -52,6 +52,32 @@ START_TEST(fs_read_refuses_too_big_missing_and_directories) {
 }
 END_TEST
 
+/* As `--messages <(command)` does; one byte too many is told. */
+START_TEST(fs_read_takes_all_that_a_pipe_gives) {
+    struct err err = {0};
+    int fd[2];
+    char *text = malloc(50000), path[64];
+    memset(text, 'x', 50000);
+    ck_assert_int_eq(pipe(fd), 0);
+    ck_assert_int_eq(write(fd[1], text, 50000), 50000);
+    close(fd[1]);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd[0]);
+    size_t len;
+    char *got = fs_read(path, 50000, &len, &err);
+    ck_assert_msg(got && len == 50000 && strlen(got) == len, "%s", err.msg);
+    free(got);
+    close(fd[0]);
+    ck_assert_int_eq(pipe(fd), 0);
+    ck_assert_int_eq(write(fd[1], text, 50000), 50000);
+    close(fd[1]);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd[0]);
+    ck_assert_ptr_null(fs_read(path, 49999, &len, &err));
+    ck_assert_int_eq(err.code, ERR_TOOBIG);
+    close(fd[0]);
+    free(text);
+}
+END_TEST
+
 START_TEST(fs_dir_commit_refuses_to_replace) {
     struct err err = {0};
     char *tmp = fs_path("%s/.tmp", dir), *dst = fs_path("%s/final", dir);
@@ -132,6 +158,7 @@ Suite *base_fs_suite(void) {
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, fs_write_atomic_replaces_and_leaves_no_temporary);
     tcase_add_test(tc, fs_read_refuses_too_big_missing_and_directories);
+    tcase_add_test(tc, fs_read_takes_all_that_a_pipe_gives);
     tcase_add_test(tc, fs_dir_commit_refuses_to_replace);
     tcase_add_test(tc, fs_remove_tree_does_not_follow_links);
     tcase_add_test(tc, fs_lock_is_exclusive_until_closed);
