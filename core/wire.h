@@ -157,7 +157,7 @@ struct op_sample {
     uint32_t *tokens;
     char *text;
     uint32_t n;          /* samples of this prompt */
-    uint32_t max_tokens; /* 0 = to the context limit */
+    uint32_t max_tokens; /* 0, or more than fit: to the context's end */
     float temperature;   /* 0 = greedy */
     int32_t top_k;       /* -1 = off */
     float top_p;         /* 1 = off */

@@ -125,23 +125,43 @@ static off_t size_of(const struct store *st, const char *suffix) {
     return stat(path, &s) < 0 ? -1 : s.st_size;
 }
 
+/* Commits that were acknowledged, as the file open as fd says; 0 = unknown. */
+static int64_t hwm_read(int fd) {
+    int64_t rec[2];
+    if (pread(fd, rec, sizeof rec, 0) != sizeof rec ||
+        rec[1] != blob_sum(rec, sizeof rec[0]))
+        return 0;
+    return rec[0];
+}
+
+/* Before a reader opens the file: was there ever anything in it? */
+static bool was_written(const struct store *st) {
+    char path[PATH_CAP];
+    snprintf(path, sizeof path, "%s/store.hwm", st->dir);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return false;
+    int64_t commits = hwm_read(fd);
+    close(fd);
+    return commits > 0;
+}
+
 /* The file must be at least as far as the last commit that was acknowledged:
  * without its log it looks fine, only older. */
 static int check_hwm(struct store *st) {
     char path[PATH_CAP];
-    int64_t rec[2];
     snprintf(path, sizeof path, "%s/store.hwm", st->dir);
     st->hwm_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (st->hwm_fd < 0)
         return db_sys_err(st, errno, path);
-    if (pread(st->hwm_fd, rec, sizeof rec, 0) != sizeof rec ||
-        rec[1] != blob_sum(rec, sizeof rec[0]) || rec[0] <= st->commits)
+    int64_t behind = hwm_read(st->hwm_fd) - st->commits;
+    if (behind <= 0)
         return STORE_OK;
     return db_err(st, STORE_CORRUPT,
                   "%s lacks its last %lld transactions: %s-wal was removed or "
                   "is not its own; nothing was changed (put it back, or remove "
                   "%s to go on without them)",
-                  st->path, (long long)(rec[0] - st->commits), st->path, path);
+                  st->path, (long long)behind, st->path, path);
 }
 
 /* ---- the connection ---- */
@@ -314,11 +334,17 @@ static int open_reader(struct store *st) {
 
 static int open_checked(struct store *st, const struct store_opts *o) {
     int rc = o->any_fs ? STORE_OK : check_fs(st);
+    bool is_reader = st->mode != STORE_WRITE, written = was_written(st);
     if (rc == 0)
         rc = check_file(st);
-    if (rc < 0)
-        return rc;
-    return st->mode == STORE_WRITE ? open_writer(st) : open_reader(st);
+    if (rc == 0)
+        rc = is_reader ? open_reader(st) : open_writer(st);
+    if (rc == STORE_NOTFOUND && is_reader && written)
+        return db_err(st, STORE_CORRUPT,
+                      "%s is gone or empty, but was written to (put it back, "
+                      "or remove %s/store.hwm to begin anew)",
+                      st->path, st->dir);
+    return rc;
 }
 
 int store_open(struct store **out, const struct store_opts *o) {

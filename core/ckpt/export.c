@@ -168,8 +168,9 @@ static int narrow(const char *dir, struct err *err) {
     return rc;
 }
 
-int ckpt_export(const char *path, const char *base_dir, enum ckpt_export as,
-                bool is_bf16, const char *out, struct err *err) {
+static int export_to(const char *path, const char *base_dir,
+                     enum ckpt_export as, bool is_bf16, const char *out,
+                     struct err *err) {
     static const char *const peft[] = {CKPT_ADAPTER_CONF, CKPT_ADAPTER};
     static const char *const full[] = {"config.json",
                                        CKPT_MODEL,
@@ -204,5 +205,18 @@ int ckpt_export(const char *path, const char *base_dir, enum ckpt_export as,
         err_ctx(err, "export %s", path);
     }
     free(tmp);
+    return rc;
+}
+
+int ckpt_export(const char *path, const char *base_dir, enum ckpt_export as,
+                bool is_bf16, const char *out, struct err *err) {
+    size_t n = strlen(out);
+    while (n > 1 && out[n - 1] == '/')
+        n--;
+    if (n == 0)
+        return err_set(err, ERR_USAGE, "export: a directory's name is wanted");
+    char *dir = fs_path("%.*s", (int)n, out);
+    int rc = export_to(path, base_dir, as, is_bf16, dir, err);
+    free(dir);
     return rc;
 }

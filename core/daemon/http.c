@@ -285,6 +285,11 @@ static int tcp_listen(const char *where, struct err *err) {
     const char *colon = strrchr(where, ':');
     if (!colon || (size_t)(colon - where) >= sizeof host)
         return err_set(err, ERR_USAGE, "--tcp %s: HOST:PORT is wanted", where);
+    char *end;
+    long port = strtol(colon + 1, &end, 10);
+    if (end == colon + 1 || *end || port < 1 || port > 65535)
+        return err_set(err, ERR_USAGE,
+                       "--tcp %s: a port from 1 to 65535 is wanted", where);
     snprintf(host, sizeof host, "%.*s", (int)(colon - where), where);
     struct addrinfo hint = {.ai_family = AF_UNSPEC,
                             .ai_socktype = SOCK_STREAM,

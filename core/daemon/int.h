@@ -87,6 +87,7 @@ struct worker {
     int64_t started_us, retry_us; /* monotonic; when to start again */
     int failures;                 /* starts in a row that came to nothing */
     char error[256];              /* of the last failed start */
+    enum err_code error_code;     /* of that */
     struct pending *pending;
 };
 
@@ -163,8 +164,8 @@ void tmodel_close(struct daemon *d, struct tmodel *t);
 /* Out of its worker; snapshot and journal stay. */
 void tmodel_unload(struct daemon *d, struct tmodel *t);
 /* Takes back the errors that pass with time (a full disk), from the last
- * snapshot on, and goes on from there. False when there is none. */
-bool tmodel_retry(struct daemon *d, struct tmodel *t);
+ * snapshot on, and goes on from there. */
+void tmodel_retry(struct daemon *d, struct tmodel *t);
 /* Dispatches f->op on base's worker, now or when it is up. */
 void flow_start(struct flow *f, const char *base);
 struct flow *flow_new(struct daemon *d, enum flow_mode mode);

@@ -120,7 +120,7 @@ void job_end(struct daemon *d, int64_t run, enum store_run_state state,
                         true);
     for (struct tmodel *t = d->tmodels, *next; t; t = next) {
         next = t->next;
-        if (t->run == run && state == STORE_RUN_FAILED && t->held_seq >= 0)
+        if (t->run == run && state == STORE_RUN_FAILED)
             tmodel_unload(d, t); /* kept: the run can be resumed */
         else if (t->run == run)
             tmodel_close(d, t);

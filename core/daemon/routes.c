@@ -229,10 +229,11 @@ static struct tmodel *run_model(struct daemon *d, int64_t run) {
     return t;
 }
 
-/* A run that failed for something that passes keeps its model. */
-static bool run_revive(struct daemon *d, int64_t run) {
+/* A run that failed keeps its model: what made it fail may have passed. */
+static void run_revive(struct daemon *d, int64_t run) {
     struct tmodel *t = run_model(d, run);
-    return t && tmodel_retry(d, t);
+    if (t)
+        tmodel_retry(d, t);
 }
 
 static int r_resume(const struct request *q, const struct match *m,
@@ -242,8 +243,9 @@ static int r_resume(const struct request *q, const struct match *m,
         return -1;
     if (s == STORE_RUN_RUNNING)
         return done(a);
-    if (!(s == STORE_RUN_FAILED && run_revive(q->d, m->n)) &&
-        run_is(s, STORE_RUN_PAUSED, m->n, "resume", err) < 0)
+    if (s == STORE_RUN_FAILED)
+        run_revive(q->d, m->n);
+    else if (run_is(s, STORE_RUN_PAUSED, m->n, "resume", err) < 0)
         return -1;
     for (const struct jobproc *j = q->d->jobs; j; j = j->next)
         if (j->run == m->n) { /* its job waits */
@@ -396,7 +398,8 @@ static int put_op(struct daemon *d, struct tmodel *t, const struct op *op,
     int rc = store_op_put(d->st, &row, NULL);
     if (rc == STORE_CONFLICT)
         return err_set(err, ERR_CONFLICT,
-                       "op %s/%llu was submitted before with other contents",
+                       "op %s/%llu was submitted before with other contents "
+                       "(has the data changed since the run began?)",
                        t->id, (unsigned long long)op->seq);
     if (rc != STORE_OK)
         return err_store(err, d->st, rc);

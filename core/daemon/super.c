@@ -216,7 +216,7 @@ static bool retry_note(void *arg, const struct store_op *op) {
     return r->n < RETRY_OPS_MAX;
 }
 
-bool tmodel_retry(struct daemon *d, struct tmodel *t) {
+void tmodel_retry(struct daemon *d, struct tmodel *t) {
     struct retry r = {.n = 0};
     store_ops_after(d->st, t->id, t->snap_seq, retry_note, &r);
     for (int i = 0; i < r.n; i++)
@@ -225,7 +225,6 @@ bool tmodel_retry(struct daemon *d, struct tmodel *t) {
     t->held_seq = -1;
     tmodel_unload(d, t);
     tmodel_pump(d, t);
-    return r.n > 0;
 }
 
 void tmodel_close(struct daemon *d, struct tmodel *t) {
@@ -449,9 +448,10 @@ static void worker_frame(struct worker *w, const struct frame *f) {
     if (f->id == 0 && f->type == FRAME_ERROR) { /* it could not start */
         struct cur c;
         cur_init(&c, f->data, f->len);
-        free(cur_lstr(&c, 64));
-        char *msg = cur_lstr(&c, 4096);
+        char *code = cur_lstr(&c, 64), *msg = cur_lstr(&c, 4096);
         snprintf(w->error, sizeof w->error, "%s", msg ? msg : "?");
+        w->error_code = err_by_name(code ? code : "");
+        free(code);
         free(msg);
         return;
     }
@@ -608,8 +608,10 @@ static void worker_give_up(struct worker *w) {
     for (struct flow *f = d->flows, *next; f; f = next) {
         next = f->next;
         if (f->worker == w && !f->done)
-            flow_error(f, ERR_UNAVAILABLE,
-                       *w->error ? w->error : "the worker does not start");
+            flow_error(f, *w->error ? w->error_code : ERR_IO,
+                       *w->error ? w->error
+                                 : "the worker does not start (see "
+                                   "log/worker.log)");
     }
     for (struct tmodel *t = d->tmodels; t; t = t->next) {
         struct store_tmodels rows = {0};

@@ -24,6 +24,7 @@ struct sft_conf {
 
 struct sft {
     struct sft_conf c;
+    int64_t context; /* the model's, tokens */
     struct tok *tok;
     struct render *render;
     struct dataset rows; /* training rows; the held-out ones lie behind them */

@@ -63,6 +63,11 @@ static struct tok_ids prompt_of(const struct sft *s, int64_t i) {
         ids.n++;
     if (ids.n == 0)
         ids.n = 1;
+    if ((int64_t)ids.n > s->context - 1) { /* its end, and room to answer */
+        size_t skip = ids.n - (size_t)(s->context - 1);
+        ids.id += skip;
+        ids.n -= skip;
+    }
     return ids;
 }
 

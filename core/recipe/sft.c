@@ -133,7 +133,7 @@ static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
     struct err no_text = {0};
     if (conf_read(&mc, model_dir, err) < 0)
         return -1;
-    int64_t vocab = mc.V, context = mc.max_pos;
+    int64_t vocab = mc.V, context = s->context = mc.max_pos;
     conf_release(&mc);
     s->tok = tok_open(model_dir, &no_text);
     if (!s->tok && no_text.code != ERR_NOTFOUND)

@@ -70,15 +70,22 @@ static int req_params(const struct req *r, struct err *err) {
 static int req_limits(struct req *r, int32_t most, struct err *err) {
     const struct op_sample *op = r->op;
     size_t context = (size_t)model_conf(r->s->model)->max_pos;
-    size_t room = (size_t)most < context ? (size_t)most : context;
-    if (r->prompt.n >= room || op->max_tokens > room - r->prompt.n)
+    if (r->prompt.n >= context)
+        return err_set(err, ERR_INVAL,
+                       "a prompt of %zu tokens leaves no room in the context "
+                       "of %zu",
+                       r->prompt.n, context);
+    uint32_t left = (uint32_t)(context - r->prompt.n);
+    r->max_new =
+        op->max_tokens && op->max_tokens < left ? op->max_tokens : left;
+    if (op->max_tokens == 0 && r->prompt.n < (size_t)most &&
+        r->prompt.n + left > (size_t)most)
+        r->max_new = (uint32_t)((size_t)most - r->prompt.n);
+    if (r->prompt.n + r->max_new > (size_t)most)
         return err_set(err, ERR_INVAL,
                        "prompt of %zu tokens and max_tokens %u exceed the "
-                       "%s of %zu",
-                       r->prompt.n, op->max_tokens,
-                       room < context ? "cache" : "context", room);
-    r->max_new =
-        op->max_tokens ? op->max_tokens : (uint32_t)(room - r->prompt.n);
+                       "cache of %d",
+                       r->prompt.n, r->max_new, most);
     return 0;
 }
 

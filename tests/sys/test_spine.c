@@ -273,6 +273,96 @@ START_TEST(a_run_that_failed_for_something_that_passed_is_resumed) {
 }
 END_TEST
 
+START_TEST(a_run_whose_data_were_away_is_resumed) {
+    sys_add_starter();
+    char *data = sys_rows(60), *away = fs_path("%s/away.jsonl", sys_home);
+    FETTLE_OK(NULL,
+              "run sft model=starter data=%s max_steps=120 num_epochs=100 "
+              "batch_size=24 eval_every=0 sample_every=0 save_every=0",
+              data);
+    wait_step(1, 5);
+    FETTLE_OK(NULL, "pause 1");
+    sys_wait_state(1, "paused");
+    FETTLE_OK(NULL, "stop");
+    ck_assert_int_eq(rename(data, away), 0);
+    FETTLE_OK(NULL, "resume 1"); /* its job cannot read them */
+    sys_wait_state(1, "failed");
+    ck_assert_int_eq(rename(away, data), 0);
+    FETTLE_OK(NULL, "resume 1");
+    sys_wait_state(1, "done");
+    free(data);
+    free(away);
+}
+END_TEST
+
+START_TEST(long_prompts_of_rows_are_cut_for_samples) {
+    struct buf b;
+    buf_init(&b, 1 << 20);
+    sys_add_starter();
+    for (int i = 0; i < 8; i++) {
+        buf_puts(&b, "{\"tokens\":[5");
+        for (int t = 0; t < 1020; t++)
+            buf_printf(&b, ",%d", 7 + t % 50);
+        buf_puts(&b, "],\"weights\":[0");
+        for (int t = 0; t < 1020; t++)
+            buf_puts(&b, t < 1019 ? ",0" : ",1");
+        buf_puts(&b, "]}\n");
+    }
+    char *data = sys_file("long.jsonl", buf_str(&b));
+    FETTLE_OK(NULL,
+              "run sft model=starter data=%s max_steps=1 batch_size=2 "
+              "lora_rank=2 --wait",
+              data);
+    buf_release(&b);
+    free(data);
+}
+END_TEST
+
+START_TEST(an_export_takes_a_directory_with_a_slash) {
+    sys_add_starter();
+    char *data = sys_rows(16);
+    FETTLE_OK(NULL,
+              "run sft model=starter data=%s max_steps=1 lora_rank=2 "
+              "sample_every=0 --wait",
+              data);
+    FETTLE_OK(NULL, "export 1/final --as peft -o %s/adapter/", sys_home);
+    char *conf = fs_path("%s/adapter/adapter_config.json", sys_home);
+    ck_assert(fs_exists(conf));
+    free(conf);
+    free(data);
+}
+END_TEST
+
+START_TEST(a_damaged_model_is_named_at_once) {
+    char *dir = own_model();
+    FETTLE_OK(NULL, "model add own %s", dir);
+    char *file = fs_path("%s/model.safetensors", dir);
+    ck_assert_int_eq(truncate(file, 900000), 0);
+    fettle_fails(fettle(NULL, "sample own --prompt a"), 65,
+                 "model.safetensors");
+    free(file);
+    free(dir);
+}
+END_TEST
+
+START_TEST(an_emptied_store_is_told) {
+    sys_add_starter();
+    FETTLE_OK(NULL, "stop");
+    char *db = fs_path("%s/store.db", sys_home);
+    ck_assert_int_eq(truncate(db, 0), 0);
+    fettle_fails(fettle(NULL, "fsck"), 65, "gone or empty");
+    fettle_fails(fettle(NULL, "runs"), 65, "gone or empty");
+    free(db);
+}
+END_TEST
+
+START_TEST(a_port_out_of_range_is_refused) {
+    setenv("FETTLE_TOKEN", "0123456789abcdef", 1);
+    fettle_fails(fettle(NULL, "serve --tcp 127.0.0.1:99999"), 64, "65535");
+    unsetenv("FETTLE_TOKEN");
+}
+END_TEST
+
 START_TEST(a_stopped_run_goes_on_when_the_daemon_is_back) {
     sys_add_starter();
     char *data = sys_rows(60);
@@ -304,6 +394,12 @@ Suite *spine_suite(void) {
     tcase_add_test(t, pause_resume_and_kill_do_what_they_say);
     tcase_add_test(t, stop_leaves_nothing_running);
     tcase_add_test(t, a_run_that_failed_for_something_that_passed_is_resumed);
+    tcase_add_test(t, a_run_whose_data_were_away_is_resumed);
+    tcase_add_test(t, long_prompts_of_rows_are_cut_for_samples);
+    tcase_add_test(t, an_export_takes_a_directory_with_a_slash);
+    tcase_add_test(t, a_damaged_model_is_named_at_once);
+    tcase_add_test(t, an_emptied_store_is_told);
+    tcase_add_test(t, a_port_out_of_range_is_refused);
     tcase_add_test(t, a_stopped_run_goes_on_when_the_daemon_is_back);
     suite_add_tcase(s, t);
     return s;
