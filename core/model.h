@@ -26,27 +26,70 @@
 
 #define CONF_EOS_MAX 8
 
-enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 };
+enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
 
 struct rope_conf {
     enum rope_type type;
     double theta, factor;
-    double low_freq_factor, high_freq_factor, original_max; /* llama3 */
-    bool is_bf16; /* frequencies were rounded to bf16 (inv_freq_dtype), as by
-                     a PyTorch model that was cast whole; else exact */
+    double low_freq_factor, high_freq_factor; /* llama3 */
+    double beta_fast, beta_slow;              /* yarn */
+    bool truncate;       /* yarn: its ramp starts and ends on whole pairs */
+    double original_max; /* llama3, yarn */
+    double scale;        /* of cos and sin */
+    bool is_bf16;        /* frequencies (and embed_scale) were rounded to bf16
+                            (inv_freq_dtype), as by a PyTorch model that was cast
+                            whole; else exact */
+};
+
+/* What a model is made of: bits of conf.has. Every row of the table of weights
+ * (model.c) says in which of them it exists. */
+enum conf_has {
+    HAS_HEAD = 1 << 0, /* an lm_head of its own */
+    HAS_QKV_BIAS = 1 << 1,
+    HAS_O_BIAS = 1 << 2,
+    HAS_SINKS = 1 << 3,
+    HAS_QK_NORM = 1 << 4,          /* rmsnorm over each head of q and k */
+    HAS_QK_NORM_WIDE = 1 << 5,     /* or over their whole width */
+    HAS_SPLIT_QKV = 1 << 6,        /* q_proj, k_proj, v_proj */
+    HAS_FUSED_QKV = 1 << 7,        /* or one qkv_proj */
+    HAS_SPLIT_MLP = 1 << 8,        /* gate_proj, up_proj */
+    HAS_FUSED_MLP = 1 << 9,        /* or one gate_up_proj */
+    HAS_EXPERTS = 1 << 10,         /* sparse layers: each expert by itself */
+    HAS_STACKED_EXPERTS = 1 << 11, /* or (E,in,out), gate and up by column */
+    /* Where the norms stand and what they are called. */
+    HAS_NORMS_LLAMA = 1 << 12, /* before attention and mlp */
+    HAS_NORMS_GEMMA = 1 << 13, /* before and after */
+    HAS_NORMS_GLM = 1 << 14,   /* before and after */
+    HAS_NORMS_OLMO = 1 << 15,  /* after */
+};
+
+/* What differs from layer to layer: bits of conf.layer[]. */
+enum conf_layer {
+    LAYER_SLIDES = 1, /* attends within the window */
+    LAYER_SPARSE = 2, /* has experts */
+    LAYER_NOPE = 4,   /* q and k are not rotated */
 };
 
 struct conf {
     char family[32]; /* model_type */
+    uint32_t has;    /* HAS_* */
     int32_t C, L, H, K, D, F, V;
-    int32_t max_pos; /* context limit, tokens */
-    float norm_eps;
-    bool tied;             /* lm_head is the embedding */
-    bool qkv_bias, o_bias; /* attention's biases */
-    bool qk_norm;          /* rmsnorm over each head of q and k */
-    int32_t window;        /* of sliding layers, 0 = none */
-    uint64_t *sliding;     /* bit i = layer i slides; owned */
-    struct rope_conf rope;
+    int32_t max_pos;            /* context limit, tokens */
+    float norm_eps, norm_plus;  /* norms multiply by (w + plus) */
+    float embed_scale;          /* of embeddings */
+    float attn_scale, attn_cap; /* of scores; cap 0 = none */
+    float final_cap;            /* of logits, 0 = none */
+    enum kern_act act;
+    bool tied;                /* lm_head is the embedding */
+    int32_t window;           /* of sliding layers, 0 = none */
+    uint8_t *layer;           /* (L) LAYER_*; owned */
+    struct rope_conf rope[2]; /* of full layers and of sliding ones */
+    int32_t rot;              /* rotated elements of a head */
+    bool rope_pairs;          /* pairs (2i, 2i+1), not (i, i + rot/2) */
+    /* sparse layers: E experts of width expert_F, `top` chosen for a token */
+    int32_t E, top, expert_F;
+    bool norm_top;              /* the chosen ones' weights sum to 1 */
+    float glu_alpha, glu_limit; /* of stacked experts */
     uint32_t eos[CONF_EOS_MAX];
     int n_eos;
     int64_t bos; /* -1 = none */
@@ -57,7 +100,12 @@ struct conf {
  * this program has no implementation of. */
 int conf_read(struct conf *c, const char *dir, struct err *err);
 void conf_release(struct conf *c);
-bool conf_slides(const struct conf *c, int layer);
+/* Whether the layer has the property (LAYER_*). */
+bool conf_layer_is(const struct conf *c, int layer, enum conf_layer what);
+/* What a layer has: conf.has less the other kind of mlp. */
+uint32_t conf_layer_has(const struct conf *c, int layer);
+/* Different ones of conf.rope: 1 or 2. */
+int conf_ropes(const struct conf *c);
 int64_t conf_params(const struct conf *c);
 
 /* ---- safetensors ---- */
@@ -112,6 +160,7 @@ enum slot {
     SLOT_Q,
     SLOT_K,
     SLOT_V,
+    SLOT_QKV,
     SLOT_O,
     SLOT_Q_BIAS,
     SLOT_K_BIAS,
@@ -119,24 +168,39 @@ enum slot {
     SLOT_O_BIAS,
     SLOT_Q_NORM,
     SLOT_K_NORM,
+    SLOT_SINKS,
+    SLOT_ATTN_POST, /* the norm of attention's output */
     SLOT_MLP_NORM,
     SLOT_GATE,
     SLOT_UP,
+    SLOT_GATE_UP,
     SLOT_DOWN,
+    SLOT_ROUTER,
+    SLOT_ROUTER_BIAS,
+    SLOT_EXPERT_GATE, /* one an expert, behind each other */
+    SLOT_EXPERT_UP,
+    SLOT_EXPERT_DOWN,
+    SLOT_EXPERTS_GATE_UP, /* (E,C,2F) */
+    SLOT_EXPERTS_GATE_UP_BIAS,
+    SLOT_EXPERTS_DOWN, /* (E,F,C) */
+    SLOT_EXPERTS_DOWN_BIAS,
+    SLOT_MLP_POST, /* the norm of the mlp's output */
     SLOTS
 };
 
 /* One weight of this model: which, where, what shape, and its name. */
 struct weight_info {
     enum slot slot;
-    int layer;          /* -1 = of the whole model */
-    int64_t rows, cols; /* cols 1 and rank 1 for norms and biases */
+    int layer, expert; /* -1 = of the whole model; 0 where there is one */
     int rank;
-    bool is_lora; /* an adapter can sit on it */
+    int64_t shape[3];
+    int64_t rows, cols; /* of all: cols is the last dimension, 1 at rank 1 */
+    bool is_lora;       /* an adapter can sit on it */
+    bool is_small;      /* held as f32: norms, biases, sinks */
     char name[128];
 };
 
-/* A tensor on the device. 1-dimensional ones are always f32. */
+/* A tensor on the device. */
 struct weight {
     const void *dev;
     enum kern_dtype dtype;
@@ -163,7 +227,7 @@ const struct weights *model_weights(const struct model *m);
 /* The model's weights; the tied head has no entry of its own. */
 int model_count(const struct model *m);
 const struct weight_info *model_info(const struct model *m, int i);
-/* Index of a weight, -1 when the model has none there. */
+/* Index of a weight (of its first expert's), -1 when the model has none. */
 int model_index(const struct model *m, enum slot slot, int layer);
 
 /* An own f32 copy of all weights, at *dev (one allocation, of
@@ -184,7 +248,8 @@ void weights_free(struct weights *w); /* of weights_quant() only */
 struct lora_conf {
     int32_t rank;
     float alpha; /* scaling = alpha / rank */
-    bool attn, mlp, unembed;
+    bool attn, unembed;
+    bool mlp; /* of dense layers; experts take no adapter */
 };
 
 /* A, B of one adapted weight: y += (x·Aᵀ * scaling)·Bᵀ. */

@@ -68,7 +68,7 @@ enum train_part {
 struct train_param {
     char name[160]; /* HF name, or PEFT's "….lora_A.weight" */
     int rank;
-    int64_t shape[2], count;
+    int64_t shape[3], count;
     int64_t offset; /* in each part's block, floats */
     bool has_head;  /* has TRAIN_GRAD_HEAD */
 };

@@ -129,15 +129,16 @@ struct kern_norm {
     bool acc;
 };
 
-/* Rotates the first `rot` elements of each head, halves style: pairs (i,
- * i+rot/2). cos,sin (positions, rot/2). inverse = the backward rotation. */
+/* Rotates the first `rot` elements of each head: pairs (i, i+rot/2), or (2i,
+ * 2i+1) when `pairs`. (a, b) becomes (a*cos - b*sin, b*cos + a*sin), products
+ * rounded. cos,sin (positions, rot/2). inverse = the backward rotation. */
 struct kern_rope {
     int32_t T, heads, D, rot;
     float *x; /* (T, heads, D) in place, rows ldx apart */
     int64_t ldx;
     const int32_t *pos;     /* (T) dev */
     const float *cos, *sin; /* (max_pos, rot/2) dev */
-    bool inverse;
+    bool inverse, pairs;
 };
 
 /* Causal attention over packed sequences. Row i of sequence s sees keys
@@ -209,6 +210,14 @@ struct kern_glu {
     float *y;           /* (T,F) dense */
     const float *dy;    /* (T,F) dense */
     float *dgate, *dup; /* (T,F), rows ldg apart */
+};
+
+/* x = cap * tanh(x / cap), in place. Backward, x being what came out:
+ * dx *= 1 - (x/cap)². */
+struct kern_cap {
+    int64_t n;
+    float cap; /* > 0 */
+    float *x, *dx;
 };
 
 /* y(T,C) = scale * table[token]; backward: dtable(V,C) += scale * dy rows in
@@ -291,6 +300,8 @@ struct kern_adamw {
     X(attn_paged, struct kern_attn_paged) \
     X(glu, struct kern_glu) \
     X(glu_bwd, struct kern_glu) \
+    X(cap, struct kern_cap) \
+    X(cap_bwd, struct kern_cap) \
     X(embed, struct kern_embed) \
     X(embed_bwd, struct kern_embed) \
     X(xent, struct kern_xent) \

@@ -35,10 +35,11 @@ static void save_add(struct save *s, enum train_part part) {
         struct piece *x = &s->piece[s->n];
         *x = (struct piece){.part = part, .param = i};
         snprintf(x->name, sizeof x->name, "%s%s", part_prefix[part], p->name);
-        s->out[s->n] = (struct st_out){.name = x->name,
-                                       .dtype = KERN_F32,
-                                       .rank = p->rank,
-                                       .shape = {p->shape[0], p->shape[1]}};
+        s->out[s->n] =
+            (struct st_out){.name = x->name,
+                            .dtype = KERN_F32,
+                            .rank = p->rank,
+                            .shape = {p->shape[0], p->shape[1], p->shape[2]}};
         s->n++;
     }
 }
@@ -89,7 +90,7 @@ static int save_weights(const char *dir, struct trainer *tr,
                        1, err);
     if (rc == 0 && m->lora_rank) {
         char *conf = fs_path("%s/%s", dir, CKPT_ADAPTER_CONF);
-        rc = peft_conf_write(conf, m, err);
+        rc = peft_conf_write(conf, m, tr, err);
         free(conf);
     } else if (rc == 0) {
         rc = base_files_copy(model_dir(trainer_model(tr)), dir, err);

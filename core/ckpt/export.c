@@ -78,10 +78,11 @@ static int merge_write(const char *path, const char *base_dir, const char *tmp,
     CHECK(out, "out of memory for an export");
     for (int i = 0; i < n; i++) {
         const struct weight_info *w = model_info(base, i);
-        out[i] = (struct st_out){.name = w->name,
-                                 .dtype = KERN_F32,
-                                 .rank = w->rank,
-                                 .shape = {w->rows, w->cols}};
+        out[i] =
+            (struct st_out){.name = w->name,
+                            .dtype = KERN_F32,
+                            .rank = w->rank,
+                            .shape = {w->shape[0], w->shape[1], w->shape[2]}};
     }
     if (unties) {
         out[n] = out[model_index(base, SLOT_EMBED, -1)];

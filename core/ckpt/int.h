@@ -19,7 +19,7 @@ int manifest_read(const char *dir, struct manifest *m, json_t **files,
 
 /* adapter_config.json as PEFT wants it. */
 int peft_conf_write(const char *path, const struct manifest *m,
-                    struct err *err);
+                    const struct trainer *tr, struct err *err);
 /* Copies config.json (dtype float32) and the tokenizer's files. */
 int base_files_copy(const char *base_dir, const char *to, struct err *err);
 

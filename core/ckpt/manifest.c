@@ -190,17 +190,29 @@ int ckpt_verify(const char *path, struct manifest *m, struct err *err) {
     return rc < 0 ? err_ctx(err, "checkpoint %s", path) : 0;
 }
 
+/* The adapted modules by their last name, each once. */
+static json_t *peft_targets(const struct trainer *tr) {
+    json_t *t = json_array(), *v;
+    for (int i = 0; i < trainer_count(tr); i++) {
+        char name[160];
+        size_t k;
+        bool seen = false;
+        snprintf(name, sizeof name, "%s", trainer_param(tr, i)->name);
+        char *end = strstr(name, ".lora_");
+        if (end)
+            *end = 0;
+        char *last = strrchr(name, '.');
+        json_array_foreach(t, k, v) seen |=
+            strcmp(json_string_value(v), last ? last + 1 : name) == 0;
+        if (!seen)
+            json_array_append_new(t, json_string(last ? last + 1 : name));
+    }
+    return t;
+}
+
 int peft_conf_write(const char *path, const struct manifest *m,
-                    struct err *err) {
-    json_t *t = json_array();
-    static const char *const attn[] = {"k_proj", "o_proj", "q_proj", "v_proj"};
-    static const char *const mlp[] = {"down_proj", "gate_proj", "up_proj"};
-    for (int i = 0; i < 4 && m->train_attn; i++)
-        json_array_append_new(t, json_string(attn[i]));
-    for (int i = 0; i < 3 && m->train_mlp; i++)
-        json_array_append_new(t, json_string(mlp[i]));
-    if (m->train_unembed)
-        json_array_append_new(t, json_string("lm_head"));
+                    const struct trainer *tr, struct err *err) {
+    json_t *t = peft_targets(tr);
     json_t *j = json_pack(
         "{s:s, s:s, s:s, s:i, s:f, s:f, s:s, s:b, s:b, s:o}", "peft_type",
         "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", m->base,

@@ -2,10 +2,12 @@
  * conf: config.json by table, in the layouts of transformers 4 and 5. What it
  * asks for and this program lacks is refused by name.
  */
+#include "core/model/int.h"
+
 #include "core/fs.h"
 #include "core/json.h"
-#include "core/model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,23 +16,100 @@
 #define CONF_LAYERS_MAX 4096
 #define ROPE_NUMBER_MAX 1e15 /* beyond it, and infinite, is a damaged file */
 
-/* The architectural switches of a family. */
-struct family {
-    const char *model_type;
-    bool qkv_bias; /* always; else as attention_bias says */
-    bool qk_norm;
-    bool has_window; /* sliding_window is in use without layer_types */
+#define CONF_EXPERTS_MAX 1024
+
+/* Which layers slide where layer_types does not say: window_every of a family.
+ * A number n > 0: all but every n-th. */
+enum {
+    WINDOW_OPTION = 0, /* with use_sliding_window, from max_window_layers on */
+    WINDOW_USED = -1,  /* with use_sliding_window, all */
+    WINDOW_ALL = INT32_MAX,
 };
 
+/* The architectural switches of a family, and its defaults where config.json
+ * is silent. */
+struct family {
+    const char *model_type;
+    uint32_t has;  /* HAS_* always */
+    uint32_t bias; /* HAS_* that attention_bias switches on */
+    bool has_bias, tied;
+    bool has_two_ropes; /* sliding layers rotate by a table of their own */
+    bool rope_pairs;
+    bool is_gemma; /* (1 + w) norms, sqrt(C) embeddings, its own scale */
+    bool has_nope; /* no_rope_layers */
+    const char *act;
+    int window_every;
+    double theta, theta_local, partial, attn_cap, final_cap;
+};
+
+#define SPLIT (HAS_SPLIT_QKV | HAS_SPLIT_MLP)
+#define BIAS (HAS_QKV_BIAS | HAS_O_BIAS)
+#define LLAMA (HAS_NORMS_LLAMA | SPLIT)
+#define GEMMA (HAS_NORMS_GEMMA | SPLIT)
+#define OLMO (HAS_NORMS_OLMO | HAS_QK_NORM_WIDE | SPLIT)
+#define GELU "gelu_pytorch_tanh"
+
 static const struct family families[] = {
-    {.model_type = "llama"},
-    {.model_type = "mistral", .has_window = true},
-    {.model_type = "qwen2", .qkv_bias = true},
-    {.model_type = "qwen3", .qk_norm = true},
+    {.model_type = "gemma2",
+     .has = GEMMA,
+     .bias = BIAS,
+     .tied = true,
+     .is_gemma = true,
+     .act = GELU,
+     .window_every = 2,
+     .attn_cap = 50,
+     .final_cap = 30},
+    {.model_type = "gemma3_text",
+     .has = GEMMA | HAS_QK_NORM,
+     .bias = BIAS,
+     .tied = true,
+     .has_two_ropes = true,
+     .is_gemma = true,
+     .act = GELU,
+     .window_every = 6,
+     .theta = 1e6,
+     .theta_local = 1e4},
+    {.model_type = "glm4",
+     .has = HAS_NORMS_GLM | HAS_SPLIT_QKV | HAS_FUSED_MLP,
+     .bias = HAS_QKV_BIAS,
+     .has_bias = true,
+     .rope_pairs = true,
+     .partial = 0.5},
+    {.model_type = "gpt_oss",
+     .has = HAS_NORMS_LLAMA | HAS_SPLIT_QKV | HAS_STACKED_EXPERTS | HAS_SINKS,
+     .bias = BIAS,
+     .has_bias = true,
+     .window_every = 2,
+     .theta = 150000},
+    {.model_type = "llama", .has = LLAMA, .bias = BIAS},
+    {.model_type = "mistral", .has = LLAMA, .window_every = WINDOW_ALL},
+    {.model_type = "olmo2", .has = OLMO, .bias = BIAS, .theta = 500000},
+    {.model_type = "olmo3",
+     .has = OLMO,
+     .bias = BIAS,
+     .has_two_ropes = true,
+     .window_every = 4,
+     .theta = 500000},
+    {.model_type = "phi3",
+     .has = HAS_NORMS_LLAMA | HAS_FUSED_QKV | HAS_FUSED_MLP,
+     .window_every = WINDOW_ALL},
+    {.model_type = "qwen2", .has = LLAMA | HAS_QKV_BIAS},
+    {.model_type = "qwen3", .has = LLAMA | HAS_QK_NORM, .bias = BIAS},
+    {.model_type = "qwen3_moe",
+     .has = LLAMA | HAS_QK_NORM | HAS_EXPERTS,
+     .bias = BIAS,
+     .window_every = WINDOW_USED},
+    {.model_type = "smollm3",
+     .has = LLAMA,
+     .bias = BIAS,
+     .tied = true,
+     .has_nope = true,
+     .window_every = WINDOW_USED,
+     .theta = 2e6},
 };
 
 static const struct family *family_find(const char *type, struct err *err) {
-    char known[128] = "";
+    char known[256] = "";
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         if (strcmp(families[i].model_type, type) == 0)
             return &families[i];
@@ -78,102 +157,167 @@ static int conf_sizes(struct conf *c, const json_t *j, struct err *err) {
                        "num_attention_heads %d is not a multiple of "
                        "num_key_value_heads %d",
                        c->H, c->K);
-    if (c->D % 2)
-        return err_set(err, ERR_UNSUPPORTED, "head_dim %d is odd", c->D);
     if ((int64_t)c->H * c->D > 1 << 24)
         return err_set(err, ERR_INVAL, "attention of %d heads of %d is absurd",
                        c->H, c->D);
     return 0;
 }
 
-static int rope_llama3(struct rope_conf *r, const json_t *j,
-                       const struct conf *c, struct err *err) {
+static int rope_llama3(struct rope_conf *r, const json_t *j, struct err *err) {
     if (json_get_num(j, "low_freq_factor", &r->low_freq_factor, 1, err) < 0 ||
-        json_get_num(j, "high_freq_factor", &r->high_freq_factor, 4, err) < 0 ||
-        json_get_num(j, "original_max_position_embeddings", &r->original_max,
-                     c->max_pos, err) < 0)
+        json_get_num(j, "high_freq_factor", &r->high_freq_factor, 4, err) < 0)
         return -1;
     if (!(r->low_freq_factor > 0) || !(r->original_max > 0) ||
         !(r->high_freq_factor > r->low_freq_factor) ||
-        !(r->high_freq_factor < ROPE_NUMBER_MAX) ||
-        !(r->original_max < ROPE_NUMBER_MAX))
+        !(r->high_freq_factor < ROPE_NUMBER_MAX))
         return err_set(err, ERR_INVAL, "llama3 rope factors are out of range");
     return 0;
 }
 
-/* rope_parameters (5), or rope_theta with rope_scaling (4). */
-static int conf_rope(struct conf *c, const json_t *j, struct err *err) {
-    struct rope_conf *r = &c->rope;
-    const json_t *p = json_object_get(j, "rope_parameters");
-    const char *type, *old, *dtype;
-    double partial, theta;
-    if (json_get_num(j, "rope_theta", &theta, 10000, err) < 0)
+static double yarn_mscale(double factor, double m) {
+    return factor > 1 ? 0.1 * m * kern_log(factor) + 1 : 1;
+}
+
+static int rope_yarn(struct rope_conf *r, const json_t *j, struct err *err) {
+    double scale, m, all;
+    if (json_get_num(j, "beta_fast", &r->beta_fast, 32, err) < 0 ||
+        json_get_num(j, "beta_slow", &r->beta_slow, 1, err) < 0 ||
+        json_get_bool(j, "truncate", &r->truncate, true, err) < 0 ||
+        json_get_num(j, "attention_factor", &scale, 0, err) < 0 ||
+        json_get_num(j, "mscale", &m, 0, err) < 0 ||
+        json_get_num(j, "mscale_all_dim", &all, 0, err) < 0)
         return -1;
-    if (!json_is_object(p))
-        p = json_object_get(j, "rope_scaling");
-    r->type = ROPE_DEFAULT;
-    r->theta = theta;
-    r->factor = 1;
+    if (!(r->beta_fast > 0) || !(r->beta_slow > 0) || !(r->original_max > 0) ||
+        !(scale >= 0 && scale < ROPE_NUMBER_MAX) || !(m >= 0) || !(all >= 0))
+        return err_set(err, ERR_INVAL, "yarn rope factors are out of range");
+    r->scale = scale > 0 ? scale
+               : m > 0 && all > 0
+                   ? yarn_mscale(r->factor, m) / yarn_mscale(r->factor, all)
+                   : yarn_mscale(r->factor, 1);
+    return 0;
+}
+
+/* The rope that p describes; p may be NULL. */
+static int rope_read(struct rope_conf *r, const json_t *p, double theta,
+                     double max_pos, struct err *err) {
+    static const char *const types[] = {
+        [ROPE_DEFAULT] = "default",
+        [ROPE_LINEAR] = "linear",
+        [ROPE_LLAMA3] = "llama3",
+        [ROPE_YARN] = "yarn",
+    };
+    const char *type, *old, *dtype;
+    *r = (struct rope_conf){.theta = theta, .factor = 1, .scale = 1};
     if (!json_is_object(p))
         return 0;
     if (json_get_str(p, "type", &old, "default", err) < 0 ||
         json_get_str(p, "rope_type", &type, old, err) < 0 ||
         json_get_num(p, "rope_theta", &r->theta, theta, err) < 0 ||
         json_get_num(p, "factor", &r->factor, 1, err) < 0 ||
-        json_get_num(p, "partial_rotary_factor", &partial, 1, err) < 0 ||
+        json_get_num(p, "original_max_position_embeddings", &r->original_max,
+                     max_pos, err) < 0 ||
         json_get_str(p, "inv_freq_dtype", &dtype, "", err) < 0)
         return -1;
     r->is_bf16 = strcmp(dtype, "bfloat16") == 0;
-    if (partial != 1)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "partial_rotary_factor %g is not supported", partial);
     if (!(r->theta > 1) || !(r->factor >= 1) || !(r->theta < ROPE_NUMBER_MAX) ||
-        !(r->factor < ROPE_NUMBER_MAX))
+        !(r->factor < ROPE_NUMBER_MAX) || !(r->original_max < ROPE_NUMBER_MAX))
         return err_set(err, ERR_INVAL, "rope_theta or factor is out of range");
-    if (strcmp(type, "default") == 0)
-        return 0;
-    if (strcmp(type, "linear") == 0) {
-        r->type = ROPE_LINEAR;
-        return 0;
-    }
-    if (strcmp(type, "llama3") == 0) {
-        r->type = ROPE_LLAMA3;
-        return rope_llama3(r, p, c, err);
-    }
-    return err_set(err, ERR_UNSUPPORTED,
-                   "rope_type '%.64s' is not supported (supported: default, "
-                   "linear, llama3)",
-                   type);
+    size_t i = 0, n = sizeof types / sizeof *types;
+    while (i < n && strcmp(type, types[i]) != 0)
+        i++;
+    if (i == n)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "rope_type '%.64s' is not supported (supported: "
+                       "default, linear, llama3, yarn)",
+                       type);
+    r->type = (enum rope_type)i;
+    return r->type == ROPE_LLAMA3 ? rope_llama3(r, p, err)
+           : r->type == ROPE_YARN ? rope_yarn(r, p, err)
+                                  : 0;
 }
 
-/* Which layers slide: layer_types (5), or use_sliding_window and
- * max_window_layers (4). */
+/* How much of a head is rotated, and in which pairs. */
+static int rope_partial(struct conf *c, const json_t *j, const json_t *p,
+                        const struct family *f, struct err *err) {
+    double part;
+    if (json_get_num(j, "partial_rotary_factor", &part,
+                     f->partial > 0 ? f->partial : 1, err) < 0 ||
+        (json_is_object(p) &&
+         json_get_num(p, "partial_rotary_factor", &part, part, err) < 0))
+        return -1;
+    c->rope_pairs = f->rope_pairs;
+    c->rot = part > 0 && part <= 1 ? (int32_t)(c->D * part) : 0;
+    if (c->rot < 2 || c->rot % 2)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "partial_rotary_factor %g of head_dim %d is not "
+                       "supported",
+                       part, c->D);
+    return 0;
+}
+
+/* rope_parameters (5), by layer type where a family has two; or rope_theta
+ * with rope_scaling (4), which is of the full layers. */
+static int conf_rope(struct conf *c, const json_t *j, const struct family *f,
+                     struct err *err) {
+    const json_t *p = json_object_get(j, "rope_parameters");
+    double theta, local, dflt = f->theta > 0 ? f->theta : 10000;
+    if (json_get_num(j, "rope_theta", &theta, dflt, err) < 0 ||
+        json_get_num(j, "rope_local_base_freq", &local, f->theta_local, err) <
+            0)
+        return -1;
+    if (!json_is_object(p))
+        p = json_object_get(j, "rope_scaling");
+    const json_t *full = json_object_get(p, "full_attention");
+    const json_t *slide = json_object_get(p, "sliding_attention");
+    if (rope_partial(c, j, p, f, err) < 0 ||
+        rope_read(&c->rope[0], full ? full : p, theta, c->max_pos, err) < 0)
+        return -1;
+    if (!f->has_two_ropes) {
+        c->rope[1] = c->rope[0];
+        return 0;
+    }
+    if (rope_read(&c->rope[1], slide, local > 0 ? local : c->rope[0].theta,
+                  c->max_pos, err) < 0)
+        return -1;
+    c->rope[1].is_bf16 |= !slide && c->rope[0].is_bf16;
+    return 0;
+}
+
+static int window_type(const json_t *types, int i, bool *slides,
+                       struct err *err) {
+    const char *type = json_string_value(json_array_get(types, (size_t)i));
+    if (!type)
+        return err_set(err, ERR_INVAL, "layer_types has no entry %d", i);
+    *slides = strcmp(type, "sliding_attention") == 0;
+    if (!*slides && strcmp(type, "full_attention") != 0)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "layer type '%.64s' is not supported", type);
+    return 0;
+}
+
+/* Which layers slide: layer_types (5), or the family's pattern (4). */
 static int conf_windows(struct conf *c, const json_t *j, const struct family *f,
                         struct err *err) {
     const json_t *types = json_object_get(j, "layer_types");
-    int64_t window, from;
+    int64_t window, from, every;
     bool use;
     if (json_get_int(j, "sliding_window", &window, 0, err) < 0 ||
-        json_get_bool(j, "use_sliding_window", &use, f->has_window, err) < 0 ||
-        json_get_int(j, "max_window_layers", &from, 0, err) < 0)
+        json_get_bool(j, "use_sliding_window", &use, f->window_every > 0, err) <
+            0 ||
+        json_get_int(j, "max_window_layers", &from, 28, err) < 0 ||
+        json_get_int(j, "sliding_window_pattern", &every, f->window_every,
+                     err) < 0)
         return -1;
-    c->sliding = calloc((size_t)c->L / 64 + 1, sizeof *c->sliding);
-    CHECK(c->sliding, "out of memory for %d layers", c->L);
     for (int i = 0; i < c->L; i++) {
-        bool slides = use && window > 0 && i >= from;
-        const char *type = json_string_value(json_array_get(types, (size_t)i));
-        if (json_is_array(types)) {
-            if (!type)
-                return err_set(err, ERR_INVAL, "layer_types has no entry %d",
-                               i);
-            if (strcmp(type, "full_attention") != 0 &&
-                strcmp(type, "sliding_attention") != 0)
-                return err_set(err, ERR_UNSUPPORTED,
-                               "layer type '%.64s' is not supported", type);
-            slides = strcmp(type, "sliding_attention") == 0;
-        }
+        bool slides = use && window > 0;
+        if (f->window_every == WINDOW_OPTION)
+            slides &= i >= from;
+        else if (f->window_every > 0 && every > 0)
+            slides &= (i + 1) % every != 0;
+        if (json_is_array(types) && window_type(types, i, &slides, err) < 0)
+            return -1;
         if (slides)
-            c->sliding[i / 64] |= (uint64_t)1 << (i % 64);
+            c->layer[i] |= LAYER_SLIDES;
         if (slides && (window < 1 || window > INT32_MAX))
             return err_set(err, ERR_INVAL, "sliding_window is %lld",
                            (long long)window);
@@ -182,18 +326,112 @@ static int conf_windows(struct conf *c, const json_t *j, const struct family *f,
     return 0;
 }
 
-static int conf_refuse(const json_t *j, struct err *err) {
-    const char *act;
-    bool mlp_bias;
-    if (json_get_str(j, "hidden_act", &act, "silu", err) < 0 ||
-        json_get_bool(j, "mlp_bias", &mlp_bias, false, err) < 0)
+/* no_rope_layers: 1 = rotated; else every no_rope_layer_interval-th is not. */
+static int conf_nope(struct conf *c, const json_t *j, struct err *err) {
+    const json_t *list = json_object_get(j, "no_rope_layers");
+    int64_t every;
+    if (json_get_int(j, "no_rope_layer_interval", &every, 4, err) < 0)
         return -1;
-    if (strcmp(act, "silu") != 0)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "hidden_act '%.64s' is not supported (supported: silu)",
-                       act);
-    if (mlp_bias)
-        return err_set(err, ERR_UNSUPPORTED, "mlp_bias is not supported");
+    for (int i = 0; i < c->L; i++) {
+        const json_t *v = json_array_get(list, (size_t)i);
+        if (json_is_array(list) && !json_is_integer(v))
+            return err_set(err, ERR_INVAL, "no_rope_layers has no entry %d", i);
+        if (v ? json_integer_value(v) == 0 : every > 0 && (i + 1) % every == 0)
+            c->layer[i] |= LAYER_NOPE;
+    }
+    return 0;
+}
+
+/* Which layers are sparse, and their experts. */
+static int conf_experts(struct conf *c, const json_t *j, struct err *err) {
+    const json_t *dense = json_object_get(j, "mlp_only_layers");
+    bool stacked = c->has & HAS_STACKED_EXPERTS;
+    int64_t step, local;
+    double alpha, limit;
+    if (!(c->has & (HAS_EXPERTS | HAS_STACKED_EXPERTS)))
+        return 0;
+    if (json_get_int(j, "num_local_experts", &local, 0, err) < 0 ||
+        conf_int32(j, "num_experts", &c->E, local, CONF_EXPERTS_MAX, err) < 0 ||
+        conf_int32(j, "num_experts_per_tok", &c->top, 0, c->E, err) < 0 ||
+        conf_int32(j, "moe_intermediate_size", &c->expert_F, stacked ? c->F : 0,
+                   1 << 22, err) < 0 ||
+        json_get_int(j, "decoder_sparse_step", &step, 1, err) < 0 ||
+        json_get_bool(j, "norm_topk_prob", &c->norm_top, stacked, err) < 0 ||
+        json_get_num(j, "swiglu_alpha", &alpha, 1.702, err) < 0 ||
+        json_get_num(j, "swiglu_limit", &limit, 7, err) < 0)
+        return -1;
+    if (step < 1 || !(limit > 0))
+        return err_set(err, ERR_INVAL,
+                       "decoder_sparse_step or swiglu_limit is out of range");
+    c->glu_alpha = (float)alpha;
+    c->glu_limit = (float)limit;
+    for (int i = 0; i < c->L; i++) {
+        bool sparse = (i + 1) % step == 0;
+        for (size_t k = 0; k < json_array_size(dense); k++)
+            sparse &= json_integer_value(json_array_get(dense, k)) != i;
+        if (sparse)
+            c->layer[i] |= LAYER_SPARSE;
+    }
+    return 0;
+}
+
+static int conf_act(struct conf *c, const json_t *j, const struct family *f,
+                    struct err *err) {
+    static const char *const acts[] = {
+        [KERN_SILU] = "silu", [KERN_GELU_TANH] = GELU};
+    const char *act;
+    if (json_get_str(j, f->is_gemma ? "hidden_activation" : "hidden_act", &act,
+                     f->act ? f->act : "silu", err) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++)
+        if (strcmp(act, acts[i]) == 0) {
+            c->act = (enum kern_act)i;
+            return 0;
+        }
+    return err_set(err, ERR_UNSUPPORTED,
+                   "hidden_act '%.64s' is not supported (supported: silu, "
+                   "gelu_pytorch_tanh)",
+                   act);
+}
+
+/* Scales and caps. */
+static int conf_scales(struct conf *c, const json_t *j, const struct family *f,
+                       struct err *err) {
+    double scalar, attn_cap, final_cap;
+    if (json_get_num(j, "attn_logit_softcapping", &attn_cap, f->attn_cap, err) <
+            0 ||
+        json_get_num(j, "final_logit_softcapping", &final_cap, f->final_cap,
+                     err) < 0 ||
+        json_get_num(j, "query_pre_attn_scalar", &scalar, 256, err) < 0)
+        return -1;
+    if (json_is_null(json_object_get(j, "attn_logit_softcapping")))
+        attn_cap = 0;
+    if (json_is_null(json_object_get(j, "final_logit_softcapping")))
+        final_cap = 0;
+    if (!(attn_cap >= 0) || !(final_cap >= 0) || !(scalar > 0))
+        return err_set(err, ERR_INVAL,
+                       "attn_logit_softcapping, final_logit_softcapping or "
+                       "query_pre_attn_scalar is out of range");
+    c->attn_cap = f->attn_cap > 0 ? (float)attn_cap : 0; /* else not in use */
+    c->final_cap = f->is_gemma ? (float)final_cap : 0;
+    c->attn_scale = (float)(1 / sqrt(f->is_gemma ? scalar : (double)c->D));
+    double embed = f->is_gemma ? sqrt((double)c->C) : 1;
+    c->embed_scale = (float)(c->rope[0].is_bf16 ? bf16_round(embed) : embed);
+    c->norm_plus = f->is_gemma ? 1 : 0;
+    return 0;
+}
+
+static int conf_refuse(const json_t *j, struct err *err) {
+    static const char *const flags[] = {"mlp_bias",
+                                        "use_bidirectional_attention"};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        bool on;
+        if (json_get_bool(j, flags[i], &on, false, err) < 0)
+            return -1;
+        if (on)
+            return err_set(err, ERR_UNSUPPORTED, "%s is not supported",
+                           flags[i]);
+    }
     if (json_is_object(json_object_get(j, "quantization_config")))
         return err_set(err, ERR_UNSUPPORTED,
                        "quantized weights (quantization_config) are not "
@@ -233,14 +471,18 @@ static int conf_parse(struct conf *c, const json_t *j, struct err *err) {
         return err_set(err, ERR_INVAL, "model_type is missing");
     const struct family *f = family_find(type, err);
     if (!f || conf_refuse(j, err) < 0 || conf_sizes(c, j, err) < 0 ||
-        conf_rope(c, j, err) < 0 || conf_windows(c, j, f, err) < 0 ||
-        json_get_bool(j, "tie_word_embeddings", &c->tied, false, err) < 0 ||
-        json_get_bool(j, "attention_bias", &bias, false, err) < 0)
+        json_get_bool(j, "tie_word_embeddings", &c->tied, f->tied, err) < 0 ||
+        json_get_bool(j, "attention_bias", &bias, f->has_bias, err) < 0)
         return -1;
     snprintf(c->family, sizeof c->family, "%s", type);
-    c->qkv_bias = f->qkv_bias || bias;
-    c->o_bias = bias && !f->qkv_bias;
-    c->qk_norm = f->qk_norm;
+    c->has = f->has | (bias ? f->bias : 0) | (c->tied ? 0 : HAS_HEAD);
+    c->layer = calloc((size_t)c->L, sizeof *c->layer);
+    CHECK(c->layer, "out of memory for %d layers", c->L);
+    if (conf_act(c, j, f, err) < 0 || conf_rope(c, j, f, err) < 0 ||
+        conf_scales(c, j, f, err) < 0 || conf_windows(c, j, f, err) < 0 ||
+        (f->has_nope && conf_nope(c, j, err) < 0) ||
+        conf_experts(c, j, err) < 0)
+        return -1;
     conf_eos(c, j);
     return 0;
 }
@@ -272,20 +514,21 @@ int conf_read(struct conf *c, const char *dir, struct err *err) {
 }
 
 void conf_release(struct conf *c) {
-    free(c->sliding);
-    c->sliding = NULL;
+    free(c->layer);
+    c->layer = NULL;
 }
 
-bool conf_slides(const struct conf *c, int layer) {
-    return c->sliding[layer / 64] >> (layer % 64) & 1;
+bool conf_layer_is(const struct conf *c, int layer, enum conf_layer what) {
+    return c->layer[layer] & what;
 }
 
-int64_t conf_params(const struct conf *c) {
-    int64_t hd = (int64_t)c->H * c->D, kd = (int64_t)c->K * c->D;
-    int64_t layer =
-        c->C * (2 * hd + 2 * kd) + 3 * (int64_t)c->C * c->F + 2 * (int64_t)c->C;
-    layer += c->qkv_bias ? hd + 2 * kd : 0;
-    layer += c->o_bias ? c->C : 0;
-    layer += c->qk_norm ? 2 * (int64_t)c->D : 0;
-    return c->L * layer + (int64_t)c->V * c->C * (c->tied ? 1 : 2) + c->C;
+uint32_t conf_layer_has(const struct conf *c, int layer) {
+    bool sparse = conf_layer_is(c, layer, LAYER_SPARSE);
+    uint32_t other = sparse ? HAS_SPLIT_MLP | HAS_FUSED_MLP
+                            : HAS_EXPERTS | HAS_STACKED_EXPERTS;
+    return c->has & ~other;
+}
+
+int conf_ropes(const struct conf *c) {
+    return memcmp(&c->rope[0], &c->rope[1], sizeof c->rope[0]) ? 2 : 1;
 }

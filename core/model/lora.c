@@ -14,13 +14,25 @@ static bool lora_wants(const struct lora_conf *c, enum slot s) {
     case SLOT_Q:
     case SLOT_K:
     case SLOT_V:
+    case SLOT_QKV:
     case SLOT_O: return c->attn;
     case SLOT_GATE:
     case SLOT_UP:
+    case SLOT_GATE_UP:
     case SLOT_DOWN: return c->mlp;
     case SLOT_HEAD: return c->unembed;
     default: return false;
     }
+}
+
+/* Where the head's adapter sits. */
+static int lora_head(const struct model *m) {
+    int head = model_index(m, SLOT_HEAD, -1);
+    return head >= 0 ? head : model_index(m, SLOT_EMBED, -1);
+}
+
+static bool lora_takes(const struct lora_conf *c, const struct weight_info *w) {
+    return w->is_lora && w->slot != SLOT_HEAD && lora_wants(c, w->slot);
 }
 
 static void lora_pair_add(struct adapter *a, const struct model *m, int i,
@@ -62,13 +74,10 @@ static int lora_init(struct adapter *a, uint64_t seed, struct err *err) {
 static void lora_pairs(struct adapter *a, const struct model *m) {
     const struct lora_conf *conf = &a->conf;
     for (int i = 0; i < model_count(m); i++)
-        if (model_info(m, i)->slot != SLOT_HEAD &&
-            lora_wants(conf, model_info(m, i)->slot))
+        if (lora_takes(conf, model_info(m, i)))
             lora_pair_add(a, m, i, false);
-    int head = model_index(m, SLOT_HEAD, -1);
     if (conf->unembed)
-        lora_pair_add(a, m, head >= 0 ? head : model_index(m, SLOT_EMBED, -1),
-                      true);
+        lora_pair_add(a, m, lora_head(m), true);
 }
 
 int64_t adapter_floats(const struct model *m, const struct lora_conf *conf) {

@@ -48,7 +48,7 @@ static int64_t rope_bytes(const struct conf *c, int64_t positions) {
     int64_t n = 256;
     while (n < positions)
         n *= 2;
-    return n * c->D * (int64_t)sizeof(float);
+    return n * conf_ropes(c) * c->rot * (int64_t)sizeof(float);
 }
 
 void plan_make(const struct model *m, const struct plan_job *job,

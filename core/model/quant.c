@@ -13,7 +13,7 @@ struct quant {
 };
 
 static bool is_matrix(const struct weight_info *i) {
-    return i->rank == 2 && i->slot != SLOT_EMBED;
+    return i->rank == 2 && !i->is_small && i->slot != SLOT_EMBED;
 }
 
 /* Index of what the head multiplies with, when that is the embedding. */

@@ -10,24 +10,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void param_add(struct trainer *tr, const char *name, const char *suffix,
-                      int rank, int64_t rows, int64_t cols, int64_t offset) {
+static struct train_param *param_add(struct trainer *tr, int rank, int64_t rows,
+                                     int64_t cols, int64_t offset) {
     struct train_param *p = &tr->param[tr->n++];
-    snprintf(p->name, sizeof p->name, "%s%s", name, suffix);
     p->rank = rank;
     p->shape[0] = rows;
     p->shape[1] = cols;
     p->count = rows * cols;
     p->offset = offset;
+    return p;
 }
 
 static void params_full(struct trainer *tr) {
     for (int i = 0; i < model_count(tr->model); i++) {
         const struct weight_info *w = model_info(tr->model, i);
-        param_add(tr, w->name, "", w->rank, w->rows, w->cols,
-                  model_offset(tr->model, i));
-        tr->param[tr->n - 1].has_head =
-            tr->head_floats > 0 && w->slot == SLOT_EMBED;
+        struct train_param *p = param_add(tr, w->rank, w->rows, w->cols,
+                                          model_offset(tr->model, i));
+        memcpy(p->shape, w->shape, sizeof w->shape);
+        snprintf(p->name, sizeof p->name, "%s", w->name);
+        p->has_head = tr->head_floats > 0 && w->slot == SLOT_EMBED;
     }
 }
 
@@ -35,8 +36,10 @@ static void params_lora(struct trainer *tr) {
     int64_t R = tr->adapter->conf.rank;
     for (int i = 0; i < tr->adapter->n; i++) {
         const struct lora_pair *p = &tr->adapter->pair[i];
-        param_add(tr, p->name, ".lora_A.weight", 2, R, p->in, p->a_at);
-        param_add(tr, p->name, ".lora_B.weight", 2, p->out, R, p->b_at);
+        struct train_param *a = param_add(tr, 2, R, p->in, p->a_at);
+        struct train_param *b = param_add(tr, 2, p->out, R, p->b_at);
+        snprintf(a->name, sizeof a->name, "%s.lora_A.weight", p->name);
+        snprintf(b->name, sizeof b->name, "%s.lora_B.weight", p->name);
     }
 }
 

@@ -19,11 +19,11 @@ static void *words_new(struct trainer *tr, struct err *err) {
 /* The f32 copy of vector i out of its high words. */
 static int small_refresh(struct trainer *tr, int i) {
     const struct weight_info *w = model_info(tr->model, i);
-    if (w->rank != 1)
+    if (!w->is_small)
         return KERN_OK;
     return tr->kern->ops->widen(tr->kern, (float *)tr->weights.w[i].dev,
                                 tr->hi + model_offset(tr->model, i), KERN_BF16,
-                                w->rows);
+                                w->rows * w->cols);
 }
 
 int words_write(struct trainer *tr, int i, const float *host) {
@@ -110,7 +110,7 @@ static int words_fill(struct trainer *tr, struct err *err) {
 int words_init(struct trainer *tr, struct err *err) {
     int64_t small = 0;
     for (int i = 0; i < tr->n; i++)
-        small += tr->param[i].rank == 1 ? tr->param[i].count : 0;
+        small += model_info(tr->model, i)->is_small ? tr->param[i].count : 0;
     tr->hi = words_new(tr, err);
     tr->lo = words_new(tr, err);
     tr->small = block_new(tr, small, err);
@@ -118,7 +118,7 @@ int words_init(struct trainer *tr, struct err *err) {
         return -1;
     float *at = tr->small;
     for (int i = 0; i < tr->n; i++) {
-        bool is_small = tr->param[i].rank == 1;
+        bool is_small = model_info(tr->model, i)->is_small;
         tr->weights.w[i] =
             is_small ? (struct weight){at, KERN_F32}
                      : (struct weight){tr->hi + tr->param[i].offset, KERN_BF16};

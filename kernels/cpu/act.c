@@ -1,4 +1,5 @@
-/* act: gated activations. silu(x) = x σ(x); gelu_tanh as in PyTorch. */
+/* act: gated activations and caps. silu(x) = x σ(x); gelu_tanh as in PyTorch.
+ */
 #include "kernels/cpu/isa.h"
 
 #define GELU_C 0.7978845608028654f /* sqrt(2/pi) */
@@ -63,5 +64,38 @@ int ISA(glu_bwd)(struct kern *k, const struct kern_glu *a) {
     if (!glu_is_shaped(a))
         return KERN_EINVAL;
     ISA(ranges)(k, a->T, 1 + 8192 / a->F, glu_bwd_rows, (void *)a);
+    return KERN_OK;
+}
+
+static void cap_range(void *arg, int64_t i, int64_t end) {
+    const struct kern_cap *a = arg;
+    vf cap = v_set(a->cap);
+    for (; i < end; i += VL)
+        v_put(a->x + i,
+              v_mul(cap, v_tanh(v_div(v_get(a->x + i, end - i), cap))),
+              end - i);
+}
+
+int ISA(cap)(struct kern *k, const struct kern_cap *a) {
+    if (a->n < 0 || !(a->cap > 0))
+        return KERN_EINVAL;
+    ISA(ranges)(k, a->n, 8192, cap_range, (void *)a);
+    return KERN_OK;
+}
+
+static void cap_bwd_range(void *arg, int64_t i, int64_t end) {
+    const struct kern_cap *a = arg;
+    vf cap = v_set(a->cap), one = v_set(1.0f);
+    for (; i < end; i += VL) {
+        vf t = v_div(v_get(a->x + i, end - i), cap);
+        vf d = v_sub(one, v_mul(t, t));
+        v_put(a->dx + i, v_mul(v_get(a->dx + i, end - i), d), end - i);
+    }
+}
+
+int ISA(cap_bwd)(struct kern *k, const struct kern_cap *a) {
+    if (a->n < 0 || !(a->cap > 0))
+        return KERN_EINVAL;
+    ISA(ranges)(k, a->n, 8192, cap_bwd_range, (void *)a);
     return KERN_OK;
 }

@@ -1,13 +1,15 @@
-/* rope: rotates pairs (i, i + rot/2) of each head by the position's angle. */
+/* rope: rotates pairs (i, i + rot/2), or (2i, 2i + 1), of each head by the
+ * position's angle. */
 #include "kernels/cpu/isa.h"
 
 static void rope_head(float *x, const float *cs, const float *sn, int half,
-                      bool inverse) {
+                      bool inverse, bool pairs) {
+    int step = pairs ? 2 : 1, other = pairs ? 1 : half;
     for (int i = 0; i < half; i++) {
-        float s = inverse ? -sn[i] : sn[i];
-        float a = x[i], b = x[i + half];
-        x[i] = a * cs[i] - b * s;
-        x[i + half] = b * cs[i] + a * s;
+        float s = inverse ? -sn[i] : sn[i], *at = x + i * step;
+        float a = at[0], b = at[other];
+        at[0] = a * cs[i] - b * s;
+        at[other] = b * cs[i] + a * s;
     }
 }
 
@@ -18,7 +20,7 @@ static void rope_rows(void *arg, int64_t t, int64_t end) {
         int64_t at = (int64_t)a->pos[t] * half;
         for (int h = 0; h < a->heads; h++)
             rope_head(a->x + t * a->ldx + (int64_t)h * a->D, a->cos + at,
-                      a->sin + at, half, a->inverse);
+                      a->sin + at, half, a->inverse, a->pairs);
     }
 }
 

@@ -199,23 +199,25 @@ static void rope_check(const struct rope_input *in, const float *y) {
                 int64_t at = t * a->ldx + h * a->D + d;
                 double want = in->x[at];
                 if (d < a->rot) {
-                    int i = d % half;
+                    int i = a->pairs ? d / 2 : d % half;
+                    int far = a->pairs ? 1 : half;
+                    bool first = a->pairs ? d % 2 == 0 : d < half;
                     int64_t table = (int64_t)in->pos[t] * half + i;
                     double s = in->sn[table] * (a->inverse ? -1.0 : 1.0);
-                    double other = in->x[d < half ? at + half : at - half];
-                    want = want * in->cs[table] + (d < half ? -s : s) * other;
+                    double other = in->x[first ? at + far : at - far];
+                    want = want * in->cs[table] + (first ? -s : s) * other;
                 }
                 kt_expect_near(y[at], want, 3e-7, "rope", at);
             }
 }
 
-START_TEST(rope_rotates_pairs_of_halves) {
+START_TEST(rope_rotates_pairs_of_halves_or_of_neighbours) {
     static const int shapes[][3] = {/* heads D rot */
                                     {1, 2, 2},   {3, 8, 8},    {2, 20, 6},
                                     {4, 64, 64}, {1, 96, 34},  {2, 128, 128},
                                     {3, 5, 4},   {14, 64, 64}, {2, 7, 0}};
     for (int i = 0; i < KT_COUNT(shapes); i++)
-        for (int inverse = 0; inverse < 2; inverse++) {
+        for (int v = 0; v < 4; v++) {
             int heads = shapes[i][0], D = shapes[i][1], rot = shapes[i][2];
             struct rope_input in = {
                 .pos = {0, 5, 1, 9, 3, 3, 8, 2, 7},
@@ -225,7 +227,7 @@ START_TEST(rope_rotates_pairs_of_halves) {
             in.sn = kt_draw((size_t)(5 * rot), 4, 1.0f);
             in.a = (struct kern_rope){9,     heads,         D,      rot,
                                       NULL,  heads * D + 1, in.pos, in.cs,
-                                      in.sn, inverse};
+                                      in.sn, v & 1,         v > 1};
             float *y = kt_fill(in.nx, 0);
             kt_agree(rope_run, &in, y, in.nx);
             rope_check(&in, y);
@@ -325,6 +327,46 @@ START_TEST(glu_of_extreme_gates_saturates) {
             ck_assert(fabsf(y[6] - 5e-41f) < 1e-44f && fabsf(y[7]) < 1e-30f);
             k->ops->close(k);
         }
+}
+END_TEST
+
+/* ---- cap ---- */
+
+struct cap_input {
+    int n;
+    float cap, *x, *dy;
+};
+
+/* The capped, then the gradient. */
+static void cap_run(struct kern *k, const void *arg, float *out) {
+    const struct cap_input *in = arg;
+    size_t bytes = (size_t)in->n * sizeof *out;
+    struct kern_cap a = {in->n, in->cap, out, out + in->n};
+    memcpy(a.x, in->x, bytes);
+    memcpy(a.dx, in->dy, bytes);
+    ck_assert_int_eq(k->ops->cap(k, &a), KERN_OK);
+    ck_assert_int_eq(k->ops->cap_bwd(k, &a), KERN_OK);
+}
+
+START_TEST(cap_and_its_backward_match_the_oracle) {
+    static const float caps[] = {0.5f, 6, 30};
+    for (int i = 0; i < KT_COUNT(caps) * KT_COUNT(widths); i++) {
+        int n = widths[i / KT_COUNT(caps)];
+        struct cap_input in = {n, caps[i % KT_COUNT(caps)], NULL, NULL};
+        in.x = kt_draw((size_t)n, (uint64_t)i, 3 * in.cap);
+        in.dy = kt_draw((size_t)n, (uint64_t)i + 99, 1);
+        float *out = kt_fill((size_t)n * 2, 0);
+        kt_agree(cap_run, &in, out, (size_t)n * 2);
+        for (int j = 0; j < n; j++) {
+            double cap = in.cap, x = in.x[j], h = 1e-5 * cap;
+            double d = (tanh((x + h) / cap) - tanh((x - h) / cap)) * cap / 2;
+            kt_expect_near(out[j], cap * tanh(x / cap), 3e-7 * cap, "cap", j);
+            kt_expect_near(out[n + j], in.dy[j] * d / h, 1e-6, "dcap", j);
+        }
+        free(out);
+        free(in.x);
+        free(in.dy);
+    }
 }
 END_TEST
 
@@ -534,7 +576,7 @@ START_TEST(rows_refuse_bad_shapes) {
         ck_assert_int_eq(o->rmsnorm(k, &bn[b]), KERN_EINVAL);
         ck_assert_int_eq(o->rmsnorm_bwd(k, &bn[b]), KERN_EINVAL);
     }
-    const struct kern_rope r = {1, 2, 4, 4, x, 8, i, x, x, false};
+    const struct kern_rope r = {1, 2, 4, 4, x, 8, i, x, x, false, false};
     struct kern_rope br[] = {r, r, r, r, r};
     br[0].T = -1, br[1].rot = 3, br[2].rot = 6, br[3].ldx = 7, br[4].rot = -2;
     for (int b = 0; b < 5; b++)
@@ -572,6 +614,11 @@ START_TEST(rows_refuse_bad_shapes) {
     ck_assert_int_eq(o->widen(k, x, x, KERN_DTYPES, 1), KERN_EINVAL);
     ck_assert_int_eq(o->bias(k, x, 3, x, 1, 4), KERN_EINVAL);
     ck_assert_int_eq(o->bias_bwd(k, x, x, 3, 1, 4), KERN_EINVAL);
+    struct kern_cap bc[] = {{-1, 1, x, x}, {1, 0, x, x}, {1, NAN, x, x}};
+    for (int b = 0; b < 3; b++) {
+        ck_assert_int_eq(o->cap(k, &bc[b]), KERN_EINVAL);
+        ck_assert_int_eq(o->cap_bwd(k, &bc[b]), KERN_EINVAL);
+    }
     double sum;
     ck_assert_int_eq(o->sumsq(k, &sum, x, -1), KERN_EINVAL);
     k->ops->close(k);
@@ -585,9 +632,10 @@ Suite *rows_suite(void) {
     tcase_add_test(tc, rmsnorm_and_its_backward_match_the_oracle);
     tcase_add_test(tc, rmsnorm_works_in_place_and_on_one_row_alone);
     tcase_add_test(tc, rmsnorm_passes_on_what_is_not_finite);
-    tcase_add_test(tc, rope_rotates_pairs_of_halves);
+    tcase_add_test(tc, rope_rotates_pairs_of_halves_or_of_neighbours);
     tcase_add_test(tc, glu_and_its_backward_match_the_oracle);
     tcase_add_test(tc, glu_of_extreme_gates_saturates);
+    tcase_add_test(tc, cap_and_its_backward_match_the_oracle);
     tcase_add_test(tc, embed_gathers_rows_and_adds_gradients_in_token_order);
     tcase_add_test(tc, embed_refuses_tokens_outside_the_table);
     tcase_add_test(tc, add_scale_and_bias_are_what_they_say);
