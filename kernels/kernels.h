@@ -212,6 +212,58 @@ struct kern_glu {
     float *dgate, *dup; /* (T,F), rows ldg apart */
 };
 
+/* y = (clamp(up) + 1) * g * σ(alpha*g), g = min(gate, limit), clamp to
+ * +-limit; gate and up lie side by side, x (T, 2F) = gate, up, gate, up, …
+ * Backward: dx =; 0 where a clamp holds. */
+struct kern_swiglu {
+    int32_t T, F;
+    float alpha, limit;
+    const float *x;  /* (T,2F) dense */
+    float *y;        /* (T,F) dense */
+    const float *dy; /* (T,F) */
+    float *dx;       /* (T,2F) */
+};
+
+/* A router's choice: of each row of logits the `top` largest, larger ones
+ * first, of equals the lower expert. share = exp(x - m) / l: m the row's
+ * maximum; l = sum16 of the row's exponentials, or when `norm` the sum of the
+ * chosen ones' by rank. Backward, =: s = chain by rank of share*dshare;
+ * dlogits = share * (dshare - s) at the chosen; elsewhere 0 when `norm`, else
+ * exp(x - m) / l * -s. */
+#define KERN_EXPERTS_MAX 1024
+struct kern_route {
+    int32_t T, E, top;
+    bool norm;
+    const float *logits; /* (T,E) */
+    int32_t *expert;     /* (T,top) out / in */
+    float *share;        /* (T,top) out / in */
+    /* backward */
+    const float *dshare; /* (T,top) */
+    float *dlogits;      /* (T,E) */
+};
+
+/* y(n,C) row i = x row from[i]. */
+struct kern_gather {
+    int32_t n, C;
+    const int32_t *from; /* (n) dev */
+    const float *x;
+    float *y;
+};
+
+/* y(T,C) (=|+=) row t: chain over r ascending of share[t,r] * x row at[t,r].
+ * Backward, at naming each row of x once: dx row at[t,r] = share[t,r] * dy row
+ * t; dshare[t,r] = sum16 of dy * x. */
+struct kern_combine {
+    int32_t T, top, C;
+    const int32_t *at;  /* (T,top) dev */
+    const float *share; /* (T,top); NULL forward: 1 each */
+    const float *x;     /* (T*top,C) */
+    float *y;           /* (T,C) */
+    bool acc;
+    const float *dy;    /* (T,C) */
+    float *dx, *dshare; /* (T*top,C) (T,top) */
+};
+
 /* x = cap * tanh(x / cap), in place. Backward, x being what came out:
  * dx *= 1 - (x/cap)². */
 struct kern_cap {
@@ -300,6 +352,13 @@ struct kern_adamw {
     X(attn_paged, struct kern_attn_paged) \
     X(glu, struct kern_glu) \
     X(glu_bwd, struct kern_glu) \
+    X(swiglu, struct kern_swiglu) \
+    X(swiglu_bwd, struct kern_swiglu) \
+    X(route, struct kern_route) \
+    X(route_bwd, struct kern_route) \
+    X(gather, struct kern_gather) \
+    X(combine, struct kern_combine) \
+    X(combine_bwd, struct kern_combine) \
     X(cap, struct kern_cap) \
     X(cap_bwd, struct kern_cap) \
     X(embed, struct kern_embed) \

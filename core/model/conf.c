@@ -16,8 +16,6 @@
 #define CONF_LAYERS_MAX 4096
 #define ROPE_NUMBER_MAX 1e15 /* beyond it, and infinite, is a damaged file */
 
-#define CONF_EXPERTS_MAX 1024
-
 /* Which layers slide where layer_types does not say: window_every of a family.
  * A number n > 0: all but every n-th. */
 enum {
@@ -351,7 +349,7 @@ static int conf_experts(struct conf *c, const json_t *j, struct err *err) {
     if (!(c->has & (HAS_EXPERTS | HAS_STACKED_EXPERTS)))
         return 0;
     if (json_get_int(j, "num_local_experts", &local, 0, err) < 0 ||
-        conf_int32(j, "num_experts", &c->E, local, CONF_EXPERTS_MAX, err) < 0 ||
+        conf_int32(j, "num_experts", &c->E, local, KERN_EXPERTS_MAX, err) < 0 ||
         conf_int32(j, "num_experts_per_tok", &c->top, 0, c->E, err) < 0 ||
         conf_int32(j, "moe_intermediate_size", &c->expert_F, stacked ? c->F : 0,
                    1 << 22, err) < 0 ||

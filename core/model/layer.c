@@ -37,6 +37,8 @@ void acts_carve(struct net *n, struct acts *a, int64_t T, int32_t R) {
     a->rstd_mo = space_take(s, T);
     for (int i = 0; i < NET_TARGETS; i++)
         a->s[i] = R ? space_take(s, T * R) : NULL;
+    if (c->E)
+        moe_carve(n, a, T);
 }
 
 void back_carve(struct net *n, struct back *b, int64_t T, int32_t R) {
@@ -58,6 +60,8 @@ void back_carve(struct net *n, struct back *b, int64_t T, int32_t R) {
     b->dup = n->ldg > c->F ? b->dgate + c->F : space_take(s, T * c->F);
     b->dact = space_take(s, T * c->F);
     b->ds = space_take(s, T * R);
+    if (c->E)
+        moe_back_carve(n, b, T);
 }
 
 /* ---- attention ---- */
@@ -337,7 +341,10 @@ static void mlp_forward(struct net *n, const struct policy *p, int l,
     const float *h = normed(n, p, SLOT_MLP_NORM, l, a->xm, a->h2, a->rstd2);
     const float *post = small_at(n, p, SLOT_MLP_POST, l);
     float *y = post ? a->mo : next;
-    dense_forward(n, p, l, h, y);
+    if (conf_layer_is(n->c, l, LAYER_SPARSE))
+        moe_forward(n, p, l, h, y);
+    else
+        dense_forward(n, p, l, h, y);
     if (post)
         norm_forward(n, post, y, n->T, C, next, a->rstd_mo);
     kn(n, n->kern->ops->add(n->kern, next, a->xm, n->T * C));
@@ -349,7 +356,11 @@ static void mlp_backward(struct net *n, const struct policy *p, int l,
     const float *dy = unposted(n, p, g, SLOT_MLP_POST, l, a->mo, a->rstd_mo, b);
     bool pre = layer_has(n, SLOT_MLP_NORM, l);
     const float *h = pre ? a->h2 : a->xm;
-    dense_backward(n, p, l, g, b, h, dy, pre ? b->dh : b->dx, !pre);
+    float *dh = pre ? b->dh : b->dx;
+    if (conf_layer_is(n->c, l, LAYER_SPARSE))
+        moe_backward(n, p, l, g, b, h, dy, dh, !pre);
+    else
+        dense_backward(n, p, l, g, b, h, dy, dh, !pre);
     unnormed(n, p, g, SLOT_MLP_NORM, l, a->xm, a->rstd2, b);
 }
 

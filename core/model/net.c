@@ -45,7 +45,8 @@ struct net *net_new(const struct model *m, struct kern *k, struct err *err) {
     const struct conf *c = n->c;
     net_shape(n);
     n->acts = calloc((size_t)c->L, sizeof *n->acts);
-    CHECK(n->acts, "out of memory for a net");
+    n->first = calloc((size_t)c->L * ((size_t)c->E + 1), sizeof *n->first);
+    CHECK(n->acts && n->first, "out of memory for a net");
     (void)err;
     return n;
 }
@@ -60,6 +61,8 @@ void net_free(struct net *n) {
             n->kern->ops->free(n->kern, dev[i]);
     free(n->acts);
     free(n->row);
+    free(n->first);
+    free(n->host);
     free(n);
 }
 
@@ -97,6 +100,9 @@ static void carve_keep(struct net *n, int64_t T, int32_t R, bool keep) {
             acts_carve(n, &n->acts[l], T, R);
         else
             n->acts[l] = n->acts[0];
+    for (int l = 0; n->first && l < n->c->L; l++)
+        n->acts[l].first = n->first + (int64_t)l * (n->c->E + 1);
+    n->xe = space_take(&n->keep, T * n->c->top * n->c->C);
     n->xf = space_take(&n->keep, T * n->c->C);
     n->hf = space_take(&n->keep, T * n->c->C);
     n->rstdf = space_take(&n->keep, T);
@@ -105,10 +111,24 @@ static void carve_keep(struct net *n, int64_t T, int32_t R, bool keep) {
             n->acts[l].x = n->xf; /* two residuals in turn */
 }
 
+static int host_fit(struct net *n, int64_t want, struct err *err) {
+    if (want <= n->host_cap)
+        return 0;
+    free(n->host);
+    n->host_cap = 0;
+    n->host = malloc((size_t)want * sizeof *n->host);
+    if (!n->host)
+        return err_set(err, ERR_NOMEM, "no memory for %lld token ids",
+                       (long long)want);
+    n->host_cap = want;
+    return 0;
+}
+
 static int net_space(struct net *n, int64_t T, int32_t R, bool keep,
                      struct err *err) {
     carve_keep(n, T, R, keep);
-    if (space_fit(n, &n->keep, err) < 0)
+    if (space_fit(n, &n->keep, err) < 0 ||
+        host_fit(n, 3 * T * n->c->top, err) < 0)
         return -1;
     carve_keep(n, T, R, keep);
     return 0;
@@ -414,7 +434,8 @@ struct net_size net_bytes(const struct conf *c, int32_t T, int32_t R, int32_t k,
 int net_reserve(struct net *n, int32_t T, int32_t R, int32_t k, bool keep,
                 struct err *err) {
     carve_train(n, T, R, k, keep);
-    return space_fit(n, &n->keep, err) < 0 || space_fit(n, &n->work, err) < 0
+    return space_fit(n, &n->keep, err) < 0 || space_fit(n, &n->work, err) < 0 ||
+                   host_fit(n, (int64_t)3 * T * n->c->top, err) < 0
                ? -1
                : 0;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """fettle beside PyTorch, transformers and peft, on models made here.
 
-usage: check.py FETTLE [--seed N] [--models DIR]
+usage: check.py FETTLE [--seed N] [--only FAMILY,...]
 
 Draws tiny models of each family with random weights, sizes and seeds, trains
 the same rows with `fettle run sft` and with a plain PyTorch loop, and compares:
@@ -16,7 +16,7 @@ import argparse, json, os, random, subprocess, sys, tempfile
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import AutoConfig, AutoModelForCausalLM
 
 torch.set_num_threads(2)
 RESULTS = []
@@ -24,26 +24,55 @@ RESULTS = []
 
 def families(rnd):
     """One drawn config a family: odd vocabulary, several head layouts, tied or not."""
-    def base(**kw):
+    def base():
         heads, kv = rnd.choice([(4, 2), (6, 3), (3, 1), (8, 8)])
         d = rnd.choice([8, 12, 16])
         return dict(vocab_size=rnd.randrange(200, 400), hidden_size=heads * d, intermediate_size=rnd.randrange(40, 120),
                     num_hidden_layers=rnd.choice([1, 2, 3]), num_attention_heads=heads, num_key_value_heads=kv,
-                    max_position_embeddings=512, tie_word_embeddings=rnd.random() < 0.5, **kw)
+                    max_position_embeddings=512, tie_word_embeddings=rnd.random() < 0.5, attention_dropout=0.0,
+                    bos_token_id=1, eos_token_id=2, pad_token_id=rnd.choice([None, 0, 5]))
+    def conf(model_type, **kw):
+        return AutoConfig.for_model(model_type, **dict(base(), **kw))
+    def rope(theta=10000.0, **kw):
+        return dict(rope_type="default", rope_theta=theta, **kw)
+    def yarn(**kw):
+        return dict(rope_type="yarn", rope_theta=rnd.choice([1e4, 5e5]), factor=rnd.choice([4.0, 8.0]),
+                    original_max_position_embeddings=rnd.choice([32, 64]), **kw)
+    window = lambda: rnd.randrange(3, 25)
+    dim = lambda *also: rnd.choice([8, 12, 16, 20, 32, *also])
     llama3 = dict(rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0,
                   high_freq_factor=4.0, original_max_position_embeddings=64)
-    yield "llama", LlamaConfig(**base())
-    yield "llama3", LlamaConfig(rope_parameters=llama3, **base())
-    yield "qwen2", Qwen2Config(**base())
-    yield "qwen3", Qwen3Config(head_dim=rnd.choice([8, 20, 32]), **base())
+    moe = lambda: dict(num_experts_per_tok=rnd.choice([1, 2, 3]), router_aux_loss_coef=0.0, output_router_logits=False)
+    yield "llama", conf("llama")
+    yield "llama3", conf("llama", rope_parameters=llama3, attention_bias=rnd.random() < 0.5)
+    yield "qwen2", conf("qwen2")
+    yield "qwen3", conf("qwen3", head_dim=dim())
+    yield "gemma2", conf("gemma2", head_dim=dim(), query_pre_attn_scalar=rnd.choice([8, 24, 40]), sliding_window=window(),
+                         attn_logit_softcapping=rnd.choice([2.0, 20.0]), final_logit_softcapping=rnd.choice([3.0, 30.0]))
+    yield "gemma3", conf("gemma3_text", head_dim=dim(), query_pre_attn_scalar=rnd.choice([8, 24]), sliding_window=window(),
+                         layer_types=["sliding_attention", "full_attention"], num_hidden_layers=2,
+                         rope_parameters=dict(sliding_attention=rope(), full_attention=dict(rope(1e6), rope_type="linear", factor=4.0)))
+    yield "mistral", conf("mistral", head_dim=dim(), sliding_window=window())
+    yield "phi3", conf("phi3", rope_parameters=rope(partial_rotary_factor=rnd.choice([0.5, 1.0])), sliding_window=rnd.choice([None, 9]))
+    yield "olmo2", conf("olmo2", rope_parameters=rope(5e5))
+    yield "olmo3", conf("olmo3", sliding_window=window(), layer_types=["full_attention", "sliding_attention"], num_hidden_layers=2,
+                        rope_parameters=dict(sliding_attention=rope(5e5), full_attention=yarn(attention_factor=1.2)))
+    yield "glm4", conf("glm4", head_dim=dim(), attention_bias=rnd.random() < 0.5, rope_parameters=rope(partial_rotary_factor=0.5))
+    yield "smollm3", conf("smollm3", num_hidden_layers=5, no_rope_layer_interval=rnd.choice([2, 4]), rope_parameters=rope(2e6))
+    yield "qwen3_moe", conf("qwen3_moe", head_dim=dim(), num_experts=rnd.choice([4, 7]), moe_intermediate_size=rnd.randrange(10, 40),
+                            num_hidden_layers=3, norm_topk_prob=rnd.random() < 0.5, mlp_only_layers=[rnd.randrange(3)], **moe())
+    yield "gpt_oss", conf("gpt_oss", head_dim=dim(64), num_local_experts=rnd.choice([3, 5]), sliding_window=window(),
+                          layer_types=["sliding_attention", "full_attention"], num_hidden_layers=2,
+                          rope_parameters=yarn(beta_fast=32.0, beta_slow=1.0, truncate=rnd.random() < 0.5), **moe())
 
 
 def make_model(config, dtype, seed, path):
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config)
+    one = 0.0 if config.model_type.startswith("gemma") else 1.0
     with torch.no_grad():
         for p in model.parameters():
-            p.copy_(torch.randn_like(p) * (0.08 if p.dim() > 1 else 0.1) + (1.0 if p.dim() == 1 else 0.0))
+            p.copy_(torch.randn_like(p) * (0.08 if p.dim() > 1 else 0.1) + (one if p.dim() == 1 else 0.0))
     model.to(dtype).save_pretrained(path)
 
 
@@ -200,14 +229,17 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("fettle")
     ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--only", help="families, by comma")
     a = ap.parse_args()
     FETTLE = os.path.abspath(a.fettle)
     rnd = random.Random(a.seed)
     with tempfile.TemporaryDirectory() as work:
         try:
             for i, (name, config) in enumerate(families(rnd)):
+                if a.only and name not in a.only.split(","):
+                    continue
                 try:
-                    one_family(name, config, [torch.float32, torch.bfloat16, torch.float16][i % 3], rnd, work)
+                    one_family(name, config, [torch.float32, torch.bfloat16, torch.float16][(i + a.seed) % 3], rnd, work)
                 except Exception as e:
                     check(name, False, repr(e))
         finally:
