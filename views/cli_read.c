@@ -415,6 +415,30 @@ char *cli_model_dir(struct cli *c, const char *target, struct err *err) {
     return dir;
 }
 
+/* What only some families have. */
+static void info_extra(json_t *j, const struct conf *c) {
+    int slides = 0, sparse = 0;
+    for (int l = 0; l < c->L; l++) {
+        slides += conf_layer_is(c, l, LAYER_SLIDES);
+        sparse += conf_layer_is(c, l, LAYER_SPARSE);
+    }
+    const struct {
+        const char *key;
+        int value;
+        bool is_shown;
+    } rows[] = {
+        {"window", c->window, slides > 0},
+        {"sliding_layers", slides, slides > 0},
+        {"experts", c->E, sparse > 0},
+        {"experts_per_token", c->top, sparse > 0},
+        {"expert_size", c->expert_F, sparse > 0},
+        {"sparse_layers", sparse, sparse > 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].is_shown)
+            json_object_set_new(j, rows[i].key, json_integer(rows[i].value));
+}
+
 int cli_model_info(struct cli *c, struct err *err) {
     char *dir = cli_model_dir(c, c->arg[0], err);
     struct conf conf;
@@ -431,6 +455,7 @@ int cli_model_info(struct cli *c, struct err *err) {
             conf.C, "heads", conf.H, "kv_heads", conf.K, "head_dim", conf.D,
             "intermediate_size", conf.F, "vocab_size", conf.V, "context",
             conf.max_pos, "tied", conf.tied, "tokenizer", fs_exists(tok));
+        info_extra(j, &conf);
         const char *key;
         json_t *v;
         if (c->json) {

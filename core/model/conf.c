@@ -205,7 +205,10 @@ static int rope_read(struct rope_conf *r, const json_t *p, double theta,
         [ROPE_YARN] = "yarn",
     };
     const char *type, *old, *dtype;
-    *r = (struct rope_conf){.theta = theta, .factor = 1, .scale = 1};
+    memset(r, 0, sizeof *r);
+    r->theta = theta;
+    r->factor = r->scale = 1;
+    r->original_max = max_pos;
     if (!json_is_object(p))
         return 0;
     if (json_get_str(p, "type", &old, "default", err) < 0 ||

@@ -15,7 +15,8 @@
 Suite *ckpt_resume_suite(void);
 
 #define STEPS 4
-static const char *const families[] = {"qwen3", "qwen2"}; /* tied: qwen2 */
+static const char *const families[] = {"qwen3", "qwen2", /* tied: qwen2 */
+                                       "gpt_oss", "phi3"};
 
 static char dir[64];
 static struct kern *kern;
@@ -254,7 +255,7 @@ Suite *ckpt_resume_suite(void) {
     tcase_set_timeout(tc, 60);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_loop_test(tc, state_resumed_at_any_op_ends_in_the_same_bytes, 0,
-                        4);
+                        8);
     tcase_add_test(tc, sampler_of_a_checkpoint_has_the_trainers_logits);
     tcase_add_test(tc, damaged_checkpoint_is_named_and_changes_nothing);
     tcase_add_test(tc, name_that_is_taken_is_kept_or_refused);

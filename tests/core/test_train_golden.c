@@ -1,6 +1,6 @@
-/* Models against golden data of PyTorch and transformers: logprobs, loss,
- * every gradient, three AdamW steps, full tuning and LoRA; and equal bits for
- * every way to split a batch. */
+/* Models against golden data of PyTorch and transformers: logits, logprobs,
+ * loss, every gradient, three AdamW steps, full tuning and LoRA; and equal bits
+ * for every way to split a batch. */
 #include "core/fs.h"
 #include "core/json.h"
 #include "core/train.h"
@@ -410,6 +410,60 @@ START_TEST(sampler_path_gives_the_trainers_bits) {
 }
 END_TEST
 
+/* A whole sequence through the sampler's path, every row's logits. */
+static float *paged_logits(struct fixture *f, struct net *net,
+                           const struct datum *d) {
+    struct err err = {0};
+    struct policy p = {.weights = model_weights(f->model)};
+    struct kv *kv = kv_new(f->model, f->kern, 1, &err);
+    int32_t table = kv_take(kv), tokens[64], seq[64] = {0}, pos[64];
+    int64_t V = model_conf(f->model)->V;
+    float *logits = calloc(d->n * (size_t)V, sizeof *logits);
+    for (uint32_t t = 0; t < d->n; t++) {
+        tokens[t] = (int32_t)d->tokens[t];
+        pos[t] = (int32_t)t;
+    }
+    struct net_step s = {.T = (int32_t)d->n,
+                         .tokens = tokens,
+                         .seq = seq,
+                         .pos = pos,
+                         .n_seq = 1,
+                         .max_blocks = 1,
+                         .table = &table,
+                         .n_rows = (int32_t)d->n,
+                         .rows = pos,
+                         .logits = logits};
+    ck_assert_msg(net_step(net, &p, kv, &s, &err) == 0, "%s", err.msg);
+    kv_free(kv);
+    return logits;
+}
+
+START_TEST(sampler_path_gives_golden_logits) {
+    struct fixture f;
+    struct err err = {0};
+    open_fixture(&f, families[_i]);
+    struct net *net = net_new(f.model, f.kern, &err);
+    char *path = fs_path("%s/logits.safetensors", f.dir), name[32];
+    struct st *st = st_open_file(path, &err);
+    ck_assert_msg(st != NULL, "%s", err.msg);
+    for (uint32_t i = 0; i < f.pass.n; i++) {
+        snprintf(name, sizeof name, "logits.%u", i);
+        const struct st_tensor *t = st_find(st, name);
+        ck_assert_ptr_nonnull(t);
+        const float *want = t->data;
+        float *got = paged_logits(&f, net, &f.pass.datums[i]);
+        ck_assert_int_eq(t->shape[0], f.pass.datums[i].n);
+        for (int64_t j = 0; j < t->bytes / 4; j++)
+            near(got[j], want[j], name);
+        free(got);
+    }
+    st_close(st);
+    free(path);
+    net_free(net);
+    close_fixture(&f);
+}
+END_TEST
+
 START_TEST(bits_are_equal_on_every_instruction_set_and_thread_count) {
     static const char *const isas[] = {"scalar", "avx2", "avx512"};
     struct fixture f;
@@ -493,6 +547,7 @@ Suite *train_golden_suite(void) {
                         0, N_FAMILIES);
     tcase_add_loop_test(tc, sampler_path_gives_the_trainers_bits, 0,
                         N_FAMILIES);
+    tcase_add_loop_test(tc, sampler_path_gives_golden_logits, 0, N_FAMILIES);
     tcase_add_loop_test(
         tc, bits_are_equal_on_every_instruction_set_and_thread_count, 0,
         N_FAMILIES);
