@@ -129,8 +129,11 @@ void norm_backward(struct net *n, const struct policy *p, struct net_grads *g,
                    bool acc);
 
 /* layer.c */
-void acts_carve(struct net *n, struct acts *a, int64_t T, int32_t R);
-void back_carve(struct net *n, struct back *b, int64_t T, int32_t R);
+/* Room for what a layer that has `has` (HAS_*) needs. */
+void acts_carve(struct net *n, struct acts *a, uint32_t has, int64_t T,
+                int32_t R);
+void back_carve(struct net *n, struct back *b, uint32_t has, int64_t T,
+                int32_t R);
 /* With a cache (kv) or without; the residual after it goes to `next`. */
 void layer_forward(struct net *n, const struct policy *p, int l, float *next,
                    struct kv *kv, int32_t max_blocks);

@@ -7,60 +7,89 @@
 
 #include <math.h>
 
-void acts_carve(struct net *n, struct acts *a, int64_t T, int32_t R) {
+#define PRE (HAS_NORMS_LLAMA | HAS_NORMS_GEMMA | HAS_NORMS_GLM)
+#define POST (HAS_NORMS_OLMO | HAS_NORMS_GEMMA | HAS_NORMS_GLM)
+#define QK_NORMS (HAS_QK_NORM | HAS_QK_NORM_WIDE)
+#define DENSE (HAS_SPLIT_MLP | HAS_FUSED_MLP)
+#define SPARSE (HAS_EXPERTS | HAS_STACKED_EXPERTS)
+
+static float *take_if(struct space *s, bool is_used, int64_t floats) {
+    return is_used ? space_take(s, floats) : NULL;
+}
+
+/* `at` floats behind x, which is NULL while sizes are only counted. */
+static float *behind(float *x, int64_t at) { return x ? x + at : NULL; }
+
+/* Whether such a layer has the map that a->s[i] belongs to. */
+static bool layer_adapts(uint32_t has, int i) {
+    static const uint32_t in[NET_TARGETS] = {
+        [S_Q] = HAS_SPLIT_QKV,  [S_K] = HAS_SPLIT_QKV,
+        [S_V] = HAS_SPLIT_QKV,  [S_QKV] = HAS_FUSED_QKV,
+        [S_O] = UINT32_MAX,     [S_GATE] = HAS_SPLIT_MLP,
+        [S_UP] = HAS_SPLIT_MLP, [S_GATE_UP] = HAS_FUSED_MLP,
+        [S_DOWN] = DENSE,
+    };
+    return has & in[i];
+}
+
+void acts_carve(struct net *n, struct acts *a, uint32_t has, int64_t T,
+                int32_t R) {
     const struct conf *c = n->c;
     int64_t hd = (int64_t)c->H * c->D, kd = (int64_t)c->K * c->D;
     struct space *s = &n->keep;
-    bool fused = c->has & HAS_FUSED_QKV;
-    bool norms = c->has & (HAS_QK_NORM | HAS_QK_NORM_WIDE);
+    bool fused = has & HAS_FUSED_QKV, norms = has & QK_NORMS;
+    bool pre = has & PRE, post = has & POST, dense = has & DENSE;
     a->x = space_take(s, T * c->C);
-    a->h1 = space_take(s, T * c->C);
-    a->rstd1 = space_take(s, T);
+    a->h1 = take_if(s, pre, T * c->C);
+    a->rstd1 = take_if(s, pre, T);
     a->q = space_take(s, T * n->ldq);
-    a->k = fused ? a->q + hd : space_take(s, T * kd);
-    a->v = fused ? a->k + kd : space_take(s, T * kd);
+    a->k = fused ? behind(a->q, hd) : space_take(s, T * kd);
+    a->v = fused ? behind(a->k, kd) : space_take(s, T * kd);
     a->qr = norms ? space_take(s, T * hd) : a->q;
     a->kr = norms ? space_take(s, T * kd) : a->k;
-    a->rq = space_take(s, T * c->H);
-    a->rk = space_take(s, T * c->K);
+    a->rq = take_if(s, norms, T * c->H);
+    a->rk = take_if(s, norms, T * c->K);
     a->o = space_take(s, T * hd);
     a->lse = space_take(s, T * c->H);
-    a->ao = space_take(s, T * c->C);
-    a->rstd_ao = space_take(s, T);
+    a->ao = take_if(s, post, T * c->C);
+    a->rstd_ao = take_if(s, post, T);
     a->xm = space_take(s, T * c->C);
-    a->h2 = space_take(s, T * c->C);
-    a->rstd2 = space_take(s, T);
-    a->gate = space_take(s, T * n->ldg);
-    a->up = n->ldg > c->F ? a->gate + c->F : space_take(s, T * c->F);
-    a->act = space_take(s, T * c->F);
-    a->mo = space_take(s, T * c->C);
-    a->rstd_mo = space_take(s, T);
+    a->h2 = take_if(s, pre, T * c->C);
+    a->rstd2 = take_if(s, pre, T);
+    a->gate = take_if(s, dense, T * n->ldg);
+    a->up = has & HAS_FUSED_MLP ? behind(a->gate, c->F)
+                                : take_if(s, dense, T * c->F);
+    a->act = take_if(s, dense, T * c->F);
+    a->mo = take_if(s, post, T * c->C);
+    a->rstd_mo = take_if(s, post, T);
     for (int i = 0; i < NET_TARGETS; i++)
-        a->s[i] = R ? space_take(s, T * R) : NULL;
-    if (c->E)
+        a->s[i] = take_if(s, R && layer_adapts(has, i), T * R);
+    if (has & SPARSE)
         moe_carve(n, a, T);
 }
 
-void back_carve(struct net *n, struct back *b, int64_t T, int32_t R) {
+void back_carve(struct net *n, struct back *b, uint32_t has, int64_t T,
+                int32_t R) {
     const struct conf *c = n->c;
     int64_t hd = (int64_t)c->H * c->D, kd = (int64_t)c->K * c->D;
     struct space *s = &n->work;
-    bool fused = c->has & HAS_FUSED_QKV;
-    bool norms = c->has & (HAS_QK_NORM | HAS_QK_NORM_WIDE);
+    bool fused = has & HAS_FUSED_QKV, norms = has & QK_NORMS;
+    bool pre = has & PRE, post = has & POST, dense = has & DENSE;
     b->dx = space_take(s, T * c->C);
-    b->dh = space_take(s, T * c->C);
-    b->dy = space_take(s, T * c->C);
+    b->dh = take_if(s, pre, T * c->C);
+    b->dy = take_if(s, post, T * c->C);
     b->dq = space_take(s, T * n->ldq);
-    b->dk = fused ? b->dq + hd : space_take(s, T * kd);
-    b->dv = fused ? b->dk + kd : space_take(s, T * kd);
+    b->dk = fused ? behind(b->dq, hd) : space_take(s, T * kd);
+    b->dv = fused ? behind(b->dk, kd) : space_take(s, T * kd);
     b->d_o = space_take(s, T * hd);
     b->dqr = norms ? space_take(s, T * hd) : b->dq;
     b->dkr = norms ? space_take(s, T * kd) : b->dk;
-    b->dgate = space_take(s, T * n->ldg);
-    b->dup = n->ldg > c->F ? b->dgate + c->F : space_take(s, T * c->F);
-    b->dact = space_take(s, T * c->F);
+    b->dgate = take_if(s, dense, T * n->ldg);
+    b->dup = has & HAS_FUSED_MLP ? behind(b->dgate, c->F)
+                                 : take_if(s, dense, T * c->F);
+    b->dact = take_if(s, dense, T * c->F);
     b->ds = space_take(s, T * R);
-    if (c->E)
+    if (has & SPARSE)
         moe_back_carve(n, b, T);
 }
 

@@ -91,13 +91,23 @@ static int space_fit(struct net *n, struct space *s, struct err *err) {
     return 0;
 }
 
+/* What any layer has. */
+static uint32_t net_any(const struct net *n) {
+    uint32_t any = 0;
+    for (int l = 0; l < n->c->L; l++)
+        any |= conf_layer_has(n->c, l);
+    return any;
+}
+
 /* Without keep all layers use the same activations, x apart: it is the
  * residual that the next layer writes. */
 static void carve_keep(struct net *n, int64_t T, int32_t R, bool keep) {
+    uint32_t any = net_any(n);
     n->keep.used = 0;
     for (int l = 0; l < n->c->L; l++)
         if (l == 0 || keep)
-            acts_carve(n, &n->acts[l], T, R);
+            acts_carve(n, &n->acts[l], keep ? conf_layer_has(n->c, l) : any, T,
+                       R);
         else
             n->acts[l] = n->acts[0];
     for (int l = 0; n->first && l < n->c->L; l++)
@@ -356,7 +366,7 @@ int net_head(struct net *n, const struct policy *p, const struct net_head *h,
 static void carve_back(struct net *n, struct back *b, int64_t T, int32_t R) {
     n->work.used = 0;
     n->dh = space_take(&n->work, T * n->c->C);
-    back_carve(n, b, T, R);
+    back_carve(n, b, net_any(n), T, R);
 }
 
 /* The work space grows without losing dh. */

@@ -14,8 +14,10 @@ Suite *ckpt_precision_suite(void);
 
 #define N 24
 #define STEPS 4
-/* Stored in f32; tied, with biases; stored in bf16. */
-static const char *const families[] = {"llama", "qwen2", "qwen3_tied"};
+/* Stored in f32; tied, with biases; stored in bf16; with stacked
+ * experts. */
+static const char *const families[] = {"llama", "qwen2", "qwen3_tied",
+                                       "gpt_oss"};
 #define N_FAMILIES ((int)(sizeof families / sizeof *families))
 
 static char dir[64];

@@ -16,9 +16,11 @@ static const struct {
     const char *family;
     uint32_t rank;
     bool attn, mlp, unembed;
-} kinds[] = {{"qwen3", 0, 1, 1, 1},  {"qwen3_tied", 0, 1, 1, 1},
-             {"llama", 8, 1, 1, 1},  {"qwen2", 4, 1, 0, 0},
-             {"llama3", 4, 0, 1, 0}, {"qwen3_tied", 16, 0, 0, 1}};
+} kinds[] = {{"qwen3", 0, 1, 1, 1},   {"qwen3_tied", 0, 1, 1, 1},
+             {"llama", 8, 1, 1, 1},   {"qwen2", 4, 1, 0, 0},
+             {"llama3", 4, 0, 1, 0},  {"qwen3_tied", 16, 0, 0, 1},
+             {"gpt_oss", 0, 0, 0, 0}, {"phi3", 8, 1, 1, 1},
+             {"gemma3", 0, 0, 0, 0},  {"qwen3_moe", 4, 1, 0, 1}};
 #define N_KINDS ((int)(sizeof kinds / sizeof *kinds))
 #define LENGTH 60
 #define BATCH 5
