@@ -104,6 +104,11 @@ def scaled(batch, reduction):
     return ws
 
 
+def bf16_of(x):
+    """Rounded to bfloat16, ties away from zero (PyTorch's own cast takes the even one; float16 weights have many)."""
+    return ((x.view(torch.int32) + 0x8000) & -0x10000).view(torch.float32)
+
+
 def torch_trace(path, rows, steps, batch_size, lr, reduction, bf16=False):
     """Mean NLL of each step. bf16: AdamW changes float32 masters, passes see them rounded."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
@@ -118,7 +123,7 @@ def torch_trace(path, rows, steps, batch_size, lr, reduction, bf16=False):
         if bf16:
             with torch.no_grad():
                 for p, m in zip(params, masters):
-                    p.copy_(m.to(torch.bfloat16).float())
+                    p.copy_(bf16_of(m))
         model.zero_grad()
         for r, w in zip(batch, weights):
             x = torch.tensor(r["tokens"])
