@@ -30,6 +30,9 @@ void trainer_free(struct trainer *tr);
 struct policy trainer_policy(const struct trainer *tr);
 const struct op_create *trainer_op(const struct trainer *tr);
 const struct model *trainer_model(const struct trainer *tr);
+/* tr works in the buffers of `with` from now on, another trainer on the same
+ * model and device: many adapters take the activations of one. */
+void trainer_share(struct trainer *tr, struct trainer *with);
 /* Buffers to sample with between passes. */
 struct net *trainer_net(struct trainer *tr);
 

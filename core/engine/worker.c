@@ -238,7 +238,10 @@ static struct trainer *new_trainer(struct worker *w, const struct op_create *op,
                                    struct err *err) {
     struct op_create own = *op;
     own.base = (char *)w->o.name;
-    return trainer_new(w->model, w->train.kern, &own, err);
+    struct trainer *tr = trainer_new(w->model, w->train.kern, &own, err);
+    if (tr && w->n_hosted > 0) /* one thread runs them all, one at a time */
+        trainer_share(tr, w->hosted[0].tr);
+    return tr;
 }
 
 static int do_create(struct worker *w, const struct op *op, struct err *err) {

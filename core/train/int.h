@@ -41,13 +41,24 @@ void losses_release(struct losses *l);
 #define TRAIN_SLOTS 8
 #define TRAIN_PARK_BYTES ((int64_t)1 << 30)
 
+struct trainer;
+
 /* Buffers for one pack's activations, and whose they are. */
 struct parked {
     struct net *net;
     bool is_parked;
+    const struct trainer *owner; /* of the parked ones */
     int32_t T, n_seq;
     int32_t *tokens, *start; /* (T) (n_seq+1) of the parked pack, owned */
     int64_t bytes;           /* of activations; never falls */
+    uint64_t tick;
+};
+
+/* The buffers of one trainer, or of several over one model. */
+struct buffers {
+    int refs;
+    struct parked park[TRAIN_SLOTS]; /* filled from the front */
+    int64_t park_max;
     uint64_t tick;
 };
 
@@ -69,10 +80,9 @@ struct trainer {
     int64_t steps;
     bool pending;
     struct losses losses;
-    struct parked park[TRAIN_SLOTS]; /* filled from the front */
-    int32_t micro;                   /* tokens of a micro-batch */
-    int64_t park_max, forwards;
-    uint64_t tick;
+    struct buffers *buffers;
+    int32_t micro; /* tokens of a micro-batch */
+    int64_t forwards;
 };
 
 /* The slot that has p's activations, NULL = none. */
@@ -83,8 +93,13 @@ struct parked *park_take(struct trainer *tr, const struct pack *p, bool *keep,
                          struct err *err);
 /* s holds p's activations from now on. */
 void park_mark(struct trainer *tr, struct parked *s, const struct pack *p);
+/* Forgets tr's activations. */
 void park_drop(struct trainer *tr);
-void park_release(struct trainer *tr);
+
+/* With one net, one reference. */
+struct buffers *buffers_new(const struct model *m, struct kern *k,
+                            int64_t park_max, struct err *err);
+void buffers_drop(struct buffers *b); /* a reference; NULL is fine */
 
 /* ---- the master in two words, with precision bf16 ---- */
 

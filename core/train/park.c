@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool park_same(const struct parked *s, const struct pack *p) {
-    return s->is_parked && s->T == p->T && s->n_seq == p->n_seq &&
+static bool park_same(const struct parked *s, const struct trainer *tr,
+                      const struct pack *p) {
+    return s->is_parked && s->owner == tr && s->T == p->T &&
+           s->n_seq == p->n_seq &&
            memcmp(s->tokens, p->tokens, (size_t)p->T * sizeof *p->tokens) ==
                0 &&
            memcmp(s->start, p->start,
@@ -19,9 +21,10 @@ static bool park_same(const struct parked *s, const struct pack *p) {
 }
 
 struct parked *park_find(struct trainer *tr, const struct pack *p) {
+    struct parked *s = tr->buffers->park;
     for (int i = 0; i < TRAIN_SLOTS; i++)
-        if (park_same(&tr->park[i], p))
-            return &tr->park[i];
+        if (park_same(&s[i], tr, p))
+            return &s[i];
     return NULL;
 }
 
@@ -30,36 +33,37 @@ static int64_t park_bytes(const struct trainer *tr, const struct pack *p) {
     return net_bytes(model_conf(tr->model), p->T, R, p->k, true).keep;
 }
 
-static int64_t park_held(const struct trainer *tr) {
+static int64_t park_held(const struct buffers *b) {
     int64_t n = 0;
     for (int i = 0; i < TRAIN_SLOTS; i++)
-        n += tr->park[i].bytes;
+        n += b->park[i].bytes;
     return n;
 }
 
 /* Free ones first, then a new one while memory lasts, then the oldest. */
-static struct parked *park_pick(struct trainer *tr, int64_t need) {
-    struct parked *old = &tr->park[0], *s = old;
-    for (; s < tr->park + TRAIN_SLOTS && s->net; s++) {
+static struct parked *park_pick(struct buffers *b, int64_t need) {
+    struct parked *old = &b->park[0], *s = old;
+    for (; s < b->park + TRAIN_SLOTS && s->net; s++) {
         if (!s->is_parked)
             return s;
         if (s->tick < old->tick)
             old = s;
     }
-    bool room = s == tr->park || park_held(tr) + need <= tr->park_max;
-    return s < tr->park + TRAIN_SLOTS && room ? s : old;
+    bool room = park_held(b) + need <= b->park_max;
+    return s < b->park + TRAIN_SLOTS && room ? s : old;
 }
 
 struct parked *park_take(struct trainer *tr, const struct pack *p, bool *keep,
                          struct err *err) {
+    struct buffers *b = tr->buffers;
     int64_t need = park_bytes(tr, p);
-    struct parked *s = park_pick(tr, need);
+    struct parked *s = park_pick(b, need);
     if (!s->net && !(s->net = net_new(tr->model, tr->kern, err)))
         return NULL;
     s->is_parked = false;
     if (!*keep)
         *keep =
-            need <= s->bytes || park_held(tr) - s->bytes + need <= tr->park_max;
+            need <= s->bytes || park_held(b) - s->bytes + need <= b->park_max;
     if (*keep && need > s->bytes)
         s->bytes = need;
     return s;
@@ -76,26 +80,54 @@ void park_mark(struct trainer *tr, struct parked *s, const struct pack *p) {
     s->T = p->T;
     s->n_seq = p->n_seq;
     s->is_parked = true;
-    s->tick = ++tr->tick;
+    s->owner = tr;
+    s->tick = ++tr->buffers->tick;
 }
 
 void park_drop(struct trainer *tr) {
+    struct parked *s = tr->buffers->park;
     for (int i = 0; i < TRAIN_SLOTS; i++)
-        tr->park[i].is_parked = false;
+        if (s[i].owner == tr)
+            s[i].is_parked = false;
 }
 
-void park_release(struct trainer *tr) {
+struct buffers *buffers_new(const struct model *m, struct kern *k,
+                            int64_t park_max, struct err *err) {
+    struct buffers *b = calloc(1, sizeof *b);
+    CHECK(b, "out of memory for a trainer");
+    b->refs = 1;
+    b->park_max = park_max;
+    b->park[0].net = net_new(m, k, err);
+    return b;
+}
+
+void buffers_drop(struct buffers *b) {
+    if (!b || --b->refs > 0)
+        return;
     for (int i = 0; i < TRAIN_SLOTS; i++) {
-        net_free(tr->park[i].net);
-        free(tr->park[i].tokens);
-        free(tr->park[i].start);
+        net_free(b->park[i].net);
+        free(b->park[i].tokens);
+        free(b->park[i].start);
     }
+    free(b);
 }
 
-void trainer_park(struct trainer *tr, int64_t bytes) { tr->park_max = bytes; }
+void trainer_share(struct trainer *tr, struct trainer *with) {
+    CHECK(tr->model == with->model && tr->kern == with->kern,
+          "buffers of another model or device");
+    park_drop(tr);
+    with->buffers->refs++;
+    buffers_drop(tr->buffers);
+    tr->buffers = with->buffers;
+}
+
+void trainer_park(struct trainer *tr, int64_t bytes) {
+    tr->buffers->park_max = bytes;
+}
+
 int64_t trainer_forwards(const struct trainer *tr) { return tr->forwards; }
 
 struct net *trainer_net(struct trainer *tr) {
-    tr->park[0].is_parked = false;
-    return tr->park[0].net;
+    tr->buffers->park[0].is_parked = false;
+    return tr->buffers->park[0].net;
 }

@@ -119,8 +119,10 @@ static int trainer_plan(struct trainer *tr, struct err *err) {
         return -1;
     tr->micro =
         plan_micro(tr->model, (int32_t)tr->op.lora_rank, memory - p.total);
-    tr->park_max =
-        memory / 8 < TRAIN_PARK_BYTES ? memory / 8 : TRAIN_PARK_BYTES;
+    int64_t park = memory / 8;
+    tr->buffers =
+        buffers_new(tr->model, tr->kern,
+                    park < TRAIN_PARK_BYTES ? park : TRAIN_PARK_BYTES, err);
     return 0;
 }
 
@@ -140,7 +142,6 @@ struct trainer *trainer_new(const struct model *m, struct kern *k,
     tr->op.from = copy_text(op->from);
     tr->param = calloc(2 * (size_t)model_count(m) + 2, sizeof *tr->param);
     CHECK(tr->param, "out of memory for a trainer");
-    tr->park[0].net = net_new(m, k, err);
     tr->norm = k->ops->alloc(k, sizeof *tr->norm);
     int rc = trainer_plan(tr, err);
     if (rc == 0)
@@ -164,7 +165,9 @@ void trainer_free(struct trainer *tr) {
             tr->kern->ops->free(tr->kern, dev[i]);
     losses_release(&tr->losses);
     adapter_free(tr->adapter);
-    park_release(tr);
+    if (tr->buffers)
+        park_drop(tr);
+    buffers_drop(tr->buffers);
     free(tr->weights.w);
     free(tr->param);
     free(tr->op.base);

@@ -378,7 +378,7 @@ START_TEST(adapters_over_one_base_do_not_see_each_other) {
         uint64_t seed;
     } kind[3] = {{4, 1}, {16, 1}, {4, 2}};
     struct trainer *alone[3], *together[3];
-    open_model(_i ? "qwen3_tied" : "llama");
+    open_model(_i / 2 ? "qwen3_tied" : "llama");
     for (int i = 0; i < 3; i++) {
         alone[i] = trainer(kind[i].rank, kind[i].seed);
         for (uint32_t s = 0; s < 3; s++) {
@@ -386,8 +386,11 @@ START_TEST(adapters_over_one_base_do_not_see_each_other) {
             step(alone[i], 1e-2, i == 1 ? 0.1 : 0);
         }
     }
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         together[i] = trainer(kind[i].rank, kind[i].seed);
+        if (i > 0 && _i % 2)
+            trainer_share(together[i], together[0]);
+    }
     for (uint32_t s = 0; s < 3; s++) {
         for (int i = 0; i < 3; i++)
             pass(together[i], 3 * s, 2 + (uint32_t)i, true);
@@ -406,6 +409,31 @@ START_TEST(adapters_over_one_base_do_not_see_each_other) {
         trainer_free(alone[i]);
         trainer_free(together[i]);
     }
+}
+END_TEST
+
+START_TEST(shared_buffers_are_allocated_once_and_outlive_their_first_owner) {
+    open_model("llama");
+    struct trainer *a = trainer(8, 1), *b = trainer(4, 2), *c = trainer(4, 2);
+    trainer_share(b, a);
+    pass(a, 0, DATUMS, true);
+    step(a, 1e-3, 0);
+    pass(b, 0, 4, true);
+    n_alloc = 0;
+    pass(b, 0, DATUMS, true);
+    ck_assert_int_le(n_alloc, 1); /* b's own token losses */
+    pass(a, 0, 4, false);         /* equal datums, other weights: not b's */
+    pass(b, 0, 4, true);
+    ck_assert_int_eq(trainer_forwards(b), 3);
+    trainer_free(a);
+    pass(b, 4, 4, true);
+    pass(c, 0, 4, true);
+    pass(c, 0, DATUMS, true);
+    pass(c, 0, 4, true);
+    pass(c, 4, 4, true);
+    same(b, c, TRAIN_GRAD, "gradient");
+    trainer_free(b);
+    trainer_free(c);
 }
 END_TEST
 
@@ -428,7 +456,9 @@ Suite *train_pass_suite(void) {
     tcase_add_loop_test(
         tc, steps_after_the_first_allocate_nothing_on_the_device, 0, N_KINDS);
     tcase_add_loop_test(tc, net_bytes_are_what_a_step_allocates, 0, N_KINDS);
-    tcase_add_loop_test(tc, adapters_over_one_base_do_not_see_each_other, 0, 2);
+    tcase_add_loop_test(tc, adapters_over_one_base_do_not_see_each_other, 0, 4);
+    tcase_add_test(
+        tc, shared_buffers_are_allocated_once_and_outlive_their_first_owner);
     suite_add_tcase(s, tc);
     return s;
 }
