@@ -108,4 +108,14 @@ int sample_logprobs(const struct sampler *s, const struct policy *p,
                     const struct op_logprobs *op, struct result *res,
                     struct err *err);
 
+/* ---- how fast ---- */
+
+struct sample_speed {
+    double prefill_tok_s; /* a prompt of 512 tokens, alone */
+    double decode_tok_s;  /* all streams together, behind short prompts */
+};
+/* Random tokens, greedy; the caller repeats it and takes the best. */
+int sample_bench(const struct sampler *s, const struct policy *p, int streams,
+                 struct sample_speed *out, struct err *err);
+
 #endif

@@ -22,12 +22,11 @@ static int by_logit(const void *a, const void *b) {
     return p->id < q->id ? -1 : 1;
 }
 
-static uint32_t first_maximum(const float *logits, int32_t V) {
-    uint32_t best = 0;
-    for (int32_t i = 1; i < V; i++)
-        if (logits[i] > logits[best])
-            best = (uint32_t)i;
-    return best;
+static uint32_t first_maximum(const struct row *r) {
+    for (int32_t i = 0; i < r->V; i++)
+        if ((double)r->logits[i] == r->max)
+            return (uint32_t)i;
+    return 0; /* none is a number */
 }
 
 static double weight_of(const struct row *r, float x) {
@@ -149,7 +148,7 @@ static struct choice *candidates(const struct row *r, const struct filter *f,
 
 uint32_t row_draw(const struct row *r, const struct filter *f, float u) {
     if (r->temperature == 0)
-        return first_maximum(r->logits, r->V);
+        return first_maximum(r);
     int32_t n;
     double kept, cum = 0;
     struct choice *c = candidates(r, f, (double)u, &n, &kept);
@@ -168,7 +167,7 @@ uint32_t row_draw(const struct row *r, const struct filter *f, float u) {
 void row_probs(const struct row *r, const struct filter *f, double *probs) {
     memset(probs, 0, (size_t)r->V * sizeof *probs);
     if (r->temperature == 0) {
-        probs[first_maximum(r->logits, r->V)] = 1;
+        probs[first_maximum(r)] = 1;
         return;
     }
     int32_t n;

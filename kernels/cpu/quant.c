@@ -552,12 +552,15 @@ static void q_cut(struct q_run *r, int threads) {
     r->row_blocks = (int)((m + r->rows - 1) / r->rows);
 }
 
-static size_t q_carve(struct q_run *r, uint8_t *at) {
+static size_t q_size(const struct q_run *r) {
+    return (size_t)r->a->m * (size_t)r->nb * (KERN_QBLOCK + 8);
+}
+
+static void q_carve(struct q_run *r, uint8_t *at) {
     size_t blocks = (size_t)r->a->m * (size_t)r->nb;
     r->x.q = (int8_t *)at;
     r->x.s = (float *)(void *)(at + blocks * KERN_QBLOCK);
     r->x.start = (int32_t *)(void *)(at + blocks * (KERN_QBLOCK + 4));
-    return blocks * (KERN_QBLOCK + 8);
 }
 
 static bool q_is_shaped(const struct kern_mm *a) {
@@ -575,7 +578,7 @@ int ISA(mm_quant)(struct kern *k, const struct kern_mm *a) {
     r.nb = q_blocks(a->k);
     r.panels = q_panels(a->n);
     r.scales = q_scales(a->b, a->bt, a->n, a->k);
-    int rc = cpu_reserve(cpu, q_carve(&r, NULL) + 1);
+    int rc = cpu_reserve(cpu, q_size(&r) + 1);
     if (rc)
         return rc;
     q_carve(&r, cpu->scratch[0]);
