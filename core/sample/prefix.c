@@ -17,19 +17,21 @@
 
 struct entry {
     uint64_t id, parent; /* id 0 = free slot */
-    uint64_t version, used;
+    uint64_t version;
     uint32_t tokens[KERN_PAGE];
     int32_t page, children;
-    int32_t up;   /* slot of the parent, -1 = a root */
-    int32_t next; /* in its bucket, -1 = last; or in the free list */
+    int32_t up;           /* slot of the parent, -1 = a root */
+    int32_t next;         /* in its bucket, -1 = last; or in the free list */
+    int32_t older, newer; /* by last use; -1 = the end */
 };
 
 struct prefix {
     struct kv *kv;
-    int32_t slots, n_buckets, free; /* power of two; -1 = none free */
-    struct entry *entry;            /* (slots) */
-    int32_t *bucket;                /* (n_buckets) */
-    uint64_t last_id, tick;
+    int32_t slots, n_buckets, free; /* n_buckets: a power of two; -1 = none */
+    int32_t oldest, newest;
+    struct entry *entry; /* (slots) */
+    int32_t *bucket;     /* (n_buckets) */
+    uint64_t last_id;
 };
 
 struct prefix *prefix_new(struct kv *kv, int32_t slots) {
@@ -37,6 +39,7 @@ struct prefix *prefix_new(struct kv *kv, int32_t slots) {
     CHECK(p && slots > 0, "a prefix cache of %d pages", slots);
     p->kv = kv;
     p->slots = slots;
+    p->oldest = p->newest = -1;
     for (p->n_buckets = 64; p->n_buckets < slots;)
         p->n_buckets *= 2;
     p->entry = calloc((size_t)slots, sizeof *p->entry);
@@ -56,6 +59,23 @@ void prefix_free(struct prefix *p) {
     free(p->bucket);
     free(p);
 }
+
+/* ---- order of use ---- */
+
+static void use_unlink(struct prefix *p, struct entry *e) {
+    *(e->older < 0 ? &p->oldest : &p->entry[e->older].newer) = e->newer;
+    *(e->newer < 0 ? &p->newest : &p->entry[e->newer].older) = e->older;
+}
+
+static void use_append(struct prefix *p, int32_t slot) {
+    struct entry *e = &p->entry[slot];
+    e->older = p->newest;
+    e->newer = -1;
+    *(e->older < 0 ? &p->oldest : &p->entry[e->older].newer) = slot;
+    p->newest = slot;
+}
+
+/* ---- by tokens ---- */
 
 static uint64_t parent_id(const struct prefix *p, uint64_t version,
                           int32_t up) {
@@ -82,7 +102,8 @@ int32_t prefix_find(struct prefix *p, uint64_t version, int32_t up,
         if (e->parent != parent ||
             memcmp(e->tokens, tokens, sizeof e->tokens) != 0)
             continue;
-        e->used = ++p->tick;
+        use_unlink(p, e);
+        use_append(p, i);
         return i;
     }
     return -1;
@@ -101,22 +122,21 @@ static void entry_drop(struct prefix *p, int32_t slot) {
     if (e->up >= 0)
         p->entry[e->up].children--;
     kv_drop(p->kv, e->page);
+    use_unlink(p, e);
     e->id = 0;
     e->next = p->free;
     p->free = slot;
 }
 
 bool prefix_evict(struct prefix *p) {
-    int32_t oldest = -1;
-    for (int32_t i = 0; i < p->slots; i++) {
+    for (int32_t i = p->oldest; i >= 0; i = p->entry[i].newer) {
         const struct entry *e = &p->entry[i];
-        if (e->id && e->children == 0 && kv_refs(p->kv, e->page) == 1 &&
-            (oldest < 0 || e->used < p->entry[oldest].used))
-            oldest = i;
+        if (e->children == 0 && kv_refs(p->kv, e->page) == 1) {
+            entry_drop(p, i);
+            return true;
+        }
     }
-    if (oldest >= 0)
-        entry_drop(p, oldest);
-    return oldest >= 0;
+    return false;
 }
 
 int32_t prefix_add(struct prefix *p, uint64_t version, int32_t up,
@@ -132,13 +152,13 @@ int32_t prefix_add(struct prefix *p, uint64_t version, int32_t up,
     *e = (struct entry){.id = ++p->last_id,
                         .parent = parent_id(p, version, up),
                         .version = version,
-                        .used = ++p->tick,
                         .page = page,
                         .up = up};
     memcpy(e->tokens, tokens, sizeof e->tokens);
     int32_t *bucket = bucket_of(p, e->parent, tokens);
     e->next = *bucket;
     *bucket = slot;
+    use_append(p, slot);
     if (up >= 0)
         p->entry[up].children++;
     kv_share(p->kv, page);
