@@ -90,8 +90,8 @@ static double weight_sum(const struct choice *c, int32_t n) {
  * a draw at u can reach. */
 static bool is_enough(const struct row *r, const struct filter *f, double u,
                       double depth, const struct choice *c, int32_t n) {
-    if (n == r->V || isinf(depth))
-        return true;
+    if (n == 0 || isinf(depth)) /* 0: no logit is a number */
+        return isinf(depth);
     if (f->top_k > 0 && f->top_k < r->V)
         return n >= f->top_k;
     if (f->min_p > 0)

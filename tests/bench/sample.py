@@ -110,6 +110,7 @@ class Llama:
         p.n_ctx, p.n_batch, p.n_ubatch = 2048, 512, 512
         p.n_threads = p.n_threads_batch = threads
         p.n_seq_max = 16
+        p.kv_unified = True  # one pool, so that a sequence may be long
         self.ctx = ll.llama_new_context_with_model(self.model, p)
         self.batch = ll.llama_batch_init(512, 0, 16)
 

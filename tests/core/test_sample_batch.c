@@ -204,7 +204,7 @@ START_TEST(requests_have_the_bits_together_that_they_have_alone) {
     run_alone(&alone, w->n);
     open_fixture(&f, w->threads, w->isa);
     struct sched_stats st = run_together(&f, w);
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < w->n; i++) {
         ck_assert_msg(
             f.got[i].len == alone.got[i].len &&
                 memcmp(f.got[i].data, alone.got[i].data, f.got[i].len) == 0,
