@@ -219,6 +219,10 @@ struct model *model_open(const char *dir, struct kern *k, struct err *err);
 /* Configuration, table of weights and files, checked, but no weights: for
  * plans. Nothing can run on it. */
 struct model *model_outline(const char *dir, struct err *err);
+/* The same without a directory: bf16 weights drawn from `seed`, for benches.
+ * No layer slides. */
+struct model *model_random(const struct conf *c, struct kern *k, uint64_t seed,
+                           struct err *err);
 void model_close(struct model *m);
 int64_t model_bytes(const struct model *m); /* of all tensors in its files */
 const struct conf *model_conf(const struct model *m);

@@ -338,6 +338,15 @@ struct kern_adamw {
     float bias1, bias2; /* 1-beta1^t, 1-beta2^t */
 };
 
+/* Ceilings, measured now on all threads: fma FLOP/s, or B/s of reading x. */
+enum kern_probe_what { KERN_PROBE_FMA, KERN_PROBE_READ };
+struct kern_probe {
+    enum kern_probe_what what;
+    const float *x; /* (n) dev, larger than the caches; READ only */
+    int64_t n;
+    double *per_s; /* host, out */
+};
+
 /* One row an op: member, arguments. A backend fills every member. All return
  * a kern_status; the work may still be queued. */
 #define KERN_OPS(X) \
@@ -366,7 +375,8 @@ struct kern_adamw {
     X(xent, struct kern_xent) \
     X(xent_bwd, struct kern_xent) \
     X(loss, struct kern_loss) \
-    X(adamw, struct kern_adamw)
+    X(adamw, struct kern_adamw) \
+    X(probe, struct kern_probe)
 
 struct kern_ops {
     const char *name;

@@ -73,6 +73,11 @@ static const struct cli_opt doctor_opts[] = {
     {"--plan", "MODEL", "memory that training this model takes"}, END};
 static const struct cli_opt demo_opts[] = {
     {"--no-screen", NULL, "plain progress, also on a terminal"}, END};
+static const struct cli_opt bench_opts[] = {
+    {"--threads", "N", "compute threads [one a core]"},
+    {"--rounds", "N", "measurements of each figure [5]"},
+    {"--lora", "R", "step: an adapter of this rank [0 = full tuning]"},
+    END};
 static const struct cli_opt starter_opts[] = {
     {"-o", "DIR", "where, made when missing"}, END};
 
@@ -150,6 +155,11 @@ static const struct cli_verb verbs[] = {
     {"render", "MODEL", "conversations to tokens with loss weights",
      "Reads {\"messages\":[...]} a line on stdin.", 1, 1, 0, cli_render,
      render_opts},
+    {"bench", "cpu|step [DIR]", "measure this machine beside its own ceilings",
+     "cpu: every kernel, a training step and decoding, of a model made in\n"
+     "memory. step DIR: training steps of a Hugging Face directory, 512 tokens "
+     "each.",
+     1, 2, 0, cli_bench, bench_opts},
     {"completion", "bash|zsh", "shell completion",
      "  source <(fettle completion bash)", 1, 1, 0, cli_completion, NULL},
     {"help", "[VERB]", "this list, or one verb's help", "", 0, 2, 0, cli_help,

@@ -5,6 +5,7 @@
 #include "core/model.h"
 
 #include "core/fs.h"
+#include "core/rng.h"
 #include "core/model/int.h"
 
 #include <stdio.h>
@@ -425,6 +426,57 @@ int64_t model_bytes(const struct model *m) {
     for (int i = 0; i < st_count(m->st); i++)
         n += st_at(m->st, i)->bytes;
     return n;
+}
+
+/* Uniform in ±0.04, about what trained matrices have; 1-dimensional ones 1. */
+static void random_fill(uint16_t *x, int64_t n, uint64_t seed) {
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t r = rng_u64(seed, 0, (uint64_t)i / 4) >> i % 4 * 16;
+        float f = ((float)(r & 0xffff) / 32768.0f - 1.0f) * 0.04f;
+        uint32_t u;
+        memcpy(&u, &f, sizeof u);
+        x[i] = (uint16_t)(u >> 16);
+    }
+}
+
+static int random_weight(struct model *m, int i, uint64_t seed,
+                         struct err *err) {
+    int64_t n = m->offset[i + 1] - m->offset[i];
+    bool is_small = m->info[i].rank == 1;
+    size_t bytes = (size_t)n * (is_small ? sizeof(float) : sizeof(uint16_t));
+    void *host = malloc(bytes);
+    m->copies[i] = m->kern->ops->alloc(m->kern, bytes);
+    m->weights.w[i] =
+        (struct weight){m->copies[i], is_small ? KERN_F32 : KERN_BF16};
+    int rc = host && m->copies[i] ? KERN_OK : KERN_ENOMEM;
+    if (rc == KERN_OK && is_small)
+        for (int64_t j = 0; j < n; j++)
+            ((float *)host)[j] = 1.0f;
+    else if (rc == KERN_OK)
+        random_fill(host, n, seed + (uint64_t)i);
+    if (rc == KERN_OK)
+        rc = m->kern->ops->copy_in(m->kern, m->copies[i], host, bytes);
+    free(host);
+    return rc ? err_kern(err, rc, m->info[i].name) : 0;
+}
+
+struct model *model_random(const struct conf *c, struct kern *k, uint64_t seed,
+                           struct err *err) {
+    struct model *m = calloc(1, sizeof *m);
+    CHECK(m, "out of memory for a model");
+    m->dir = fs_path("random");
+    m->kern = k;
+    m->conf = *c;
+    m->conf.sliding = calloc((size_t)c->L / 64 + 1, sizeof *c->sliding);
+    CHECK(m->conf.sliding, "out of memory for a model");
+    m->weights.model = m;
+    model_table(m);
+    for (int i = 0; i < m->n; i++)
+        if (random_weight(m, i, seed, err) < 0) {
+            model_close(m);
+            return NULL;
+        }
+    return m;
 }
 
 void model_close(struct model *m) {

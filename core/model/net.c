@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NET_HEAD_FLOATS (4 << 20) /* logits held at once */
+#define NET_HEAD_FLOATS (8 << 20) /* logits held at once */
 #define NET_HEAD_ROWS 256
 
 void kn(struct net *n, int rc) {

@@ -8,17 +8,18 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/tile.h"
 
-#define MM_KC 384    /* steps of k packed at once */
+#define MM_KC 512    /* most steps of k packed at once */
 #define MM_MC 516    /* most rows of a task */
 #define MM_NP 4      /* most panels of a task */
-#define MM_NP_TN 16  /* where rows of A are packed for them, too */
+#define MM_NP_TN 32  /* where rows of A are packed for them, too */
 #define MM_TASKS 8   /* wanted for each thread */
+#define MM_PACK_K 8  /* steps of k that A is packed by */
 #define MM_MC_MIN 48 /* fewer would not repay the packing of B */
 
 struct mm_run {
     const struct kern_mm *a;
     struct cpu *cpu;
-    int64_t mc; /* rows a task */
+    int64_t mc, kc; /* rows a task; steps of k packed at once */
     int row_blocks;
     int np, panels; /* panels a task; in all */
 };
@@ -84,15 +85,22 @@ static void mm_pack_n(const struct kern_mm *a, float *dst, int64_t j0, int n,
         }
 }
 
-/* A(k,m): TILE_M of its columns behind each other, for each step of k. */
+/* A(k,m): TILE_M of its columns behind each other, for each step of k. A few
+ * steps at once, so that both sides are read and written in runs. */
 static void mm_pack_tn(const struct kern_mm *a, float *dst, int64_t i0,
                        int64_t rows, int64_t k0, int kc) {
-    for (int64_t i = 0; i < rows; i += TILE_M) {
-        int left = rows - i < TILE_M ? (int)(rows - i) : TILE_M;
-        const float *src = a->a + k0 * a->lda + i0 + i;
-        for (int k = 0; k < kc; k++, dst += TILE_M, src += a->lda)
-            v_storen(dst, v_loadn(src, left), left);
-    }
+    for (int k = 0; k < kc; k += MM_PACK_K)
+        for (int64_t i = 0; i < rows; i += TILE_M) {
+            int64_t left = rows - i;
+            int end = kc - k < MM_PACK_K ? kc : k + MM_PACK_K;
+            float *to = dst + i * kc + k * TILE_M;
+            const float *from = a->a + (k0 + k) * a->lda + i0 + i;
+            for (int p = k; p < end; p++, to += TILE_M, from += a->lda)
+                if (left >= TILE_M)
+                    memcpy(to, from, TILE_M * sizeof *to);
+                else
+                    memcpy(to, from, (size_t)left * sizeof *to);
+        }
 }
 
 /* m rows, behind which come `next` more. */
@@ -146,8 +154,8 @@ static void mm_task(void *arg, int task, int thread) {
     int p1 = p0 + r->np < r->panels ? p0 + r->np : r->panels;
     int64_t i0 = task % r->row_blocks * r->mc;
     int64_t rows = a->m - i0 < r->mc ? a->m - i0 : r->mc;
-    for (int64_t k0 = 0; k0 < a->k || k0 == 0; k0 += MM_KC) {
-        int kc = a->k - k0 < MM_KC ? (int)(a->k - k0) : MM_KC;
+    for (int64_t k0 = 0; k0 < a->k || k0 == 0; k0 += r->kc) {
+        int kc = (int)(a->k - k0 < r->kc ? a->k - k0 : r->kc);
         if (a->form == KERN_TN)
             mm_pack_tn(a, at, i0, rows, k0, kc);
         for (int p = p0; p < p1; p++)
@@ -161,6 +169,8 @@ static void mm_cut(struct mm_run *r) {
     int64_t m = r->a->m, threads = pool_threads(r->cpu->pool);
     int64_t wanted = threads > 1 ? MM_TASKS * threads : 1;
     int64_t blocks = (m + MM_MC - 1) / MM_MC;
+    int64_t steps = (r->a->k + MM_KC - 1) / MM_KC;
+    r->kc = steps > 0 ? (r->a->k + steps - 1) / steps : 1;
     r->panels = (r->a->n + TILE_N - 1) / TILE_N;
     if (blocks * r->panels < wanted)
         blocks = (wanted + r->panels - 1) / r->panels;
