@@ -220,7 +220,7 @@ struct model *model_open(const char *dir, struct kern *k, struct err *err);
  * plans. Nothing can run on it. */
 struct model *model_outline(const char *dir, struct err *err);
 /* The same without a directory: bf16 weights drawn from `seed`, for benches.
- * No layer slides. */
+ * All its layers are alike: LAYER_* of none. */
 struct model *model_random(const struct conf *c, struct kern *k, uint64_t seed,
                            struct err *err);
 void model_close(struct model *m);

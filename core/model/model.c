@@ -467,8 +467,8 @@ struct model *model_random(const struct conf *c, struct kern *k, uint64_t seed,
     m->dir = fs_path("random");
     m->kern = k;
     m->conf = *c;
-    m->conf.sliding = calloc((size_t)c->L / 64 + 1, sizeof *c->sliding);
-    CHECK(m->conf.sliding, "out of memory for a model");
+    m->conf.layer = calloc((size_t)c->L + 1, sizeof *c->layer);
+    CHECK(m->conf.layer, "out of memory for a model");
     m->weights.model = m;
     model_table(m);
     for (int i = 0; i < m->n; i++)

@@ -169,14 +169,18 @@ static int config_run(const uint8_t *data, size_t len) {
                   c.max_pos > 0 && c.D % 2 == 0 && c.H % c.K == 0,
               "shapes that nothing can run");
         CHECK(isfinite(c.norm_eps) && c.norm_eps >= 0 &&
-                  isfinite(c.rope.theta) && isfinite(c.rope.factor) &&
-                  isfinite(c.rope.low_freq_factor) &&
-                  isfinite(c.rope.high_freq_factor),
+                  isfinite(c.attn_scale) && isfinite(c.embed_scale),
               "numbers that nothing can compute with");
+        for (int i = 0; i < 2; i++)
+            CHECK(isfinite(c.rope[i].theta) && isfinite(c.rope[i].factor) &&
+                      isfinite(c.rope[i].scale) &&
+                      isfinite(c.rope[i].low_freq_factor) &&
+                      isfinite(c.rope[i].high_freq_factor),
+                  "rope that nothing can compute with");
         for (int i = 0; i < c.n_eos; i++)
             CHECK(c.eos[i] < (uint32_t)c.V, "an end outside the vocabulary");
         for (int l = 0; l < c.L; l++)
-            conf_slides(&c, l);
+            conf_layer_has(&c, l);
         conf_release(&c);
     }
     fuzz_rm(dir);
@@ -184,8 +188,10 @@ static int config_run(const uint8_t *data, size_t len) {
 }
 
 static void config_seeds(fuzz_seed_fn *add, void *arg) {
-    static const char *const files[] = {"llama", "llama3", "smollm",
-                                        "qwen2", "qwen3",  "qwen3_tied"};
+    static const char *const files[] = {
+        "gemma2", "gemma3",  "glm4",      "gpt_oss",    "llama",
+        "llama3", "mistral", "olmo2",     "olmo3",      "phi3",
+        "qwen2",  "qwen3",   "qwen3_moe", "qwen3_tied", "smollm"};
     add(arg, config, sizeof config - 1);
     add(arg, config4, sizeof config4 - 1);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
