@@ -14,6 +14,7 @@
 
 #define CONF_FILE_MAX (4 << 20)
 #define CONF_LAYERS_MAX 4096
+#define CONF_EXPERTS_ALL (1 << 17) /* of all layers */
 #define ROPE_NUMBER_MAX 1e15 /* beyond it, and infinite, is a damaged file */
 
 /* Which layers slide where layer_types does not say: window_every of a family.
@@ -361,6 +362,9 @@ static int conf_experts(struct conf *c, const json_t *j, struct err *err) {
         json_get_num(j, "swiglu_alpha", &alpha, 1.702, err) < 0 ||
         json_get_num(j, "swiglu_limit", &limit, 7, err) < 0)
         return -1;
+    if ((int64_t)c->L * c->E > CONF_EXPERTS_ALL)
+        return err_set(err, ERR_INVAL, "%d layers of %d experts are absurd",
+                       c->L, c->E);
     if (step < 1 || !(limit > 0))
         return err_set(err, ERR_INVAL,
                        "decoder_sparse_step or swiglu_limit is out of range");

@@ -177,6 +177,17 @@ END_TEST
 
 /* ---- refusals ---- */
 
+START_TEST(absurd_numbers_of_experts_are_refused) {
+    struct conf c;
+    struct err err = {0};
+    json_t *j = golden_conf("qwen3_moe", "config.json");
+    json_object_set_new(j, "num_hidden_layers", json_integer(4000));
+    json_object_set_new(j, "num_local_experts", json_integer(1000));
+    ck_assert_int_eq(read_conf(&c, j, &err), -1);
+    ck_assert_msg(strstr(err.msg, "1000 experts") != NULL, "%s", err.msg);
+}
+END_TEST
+
 START_TEST(what_is_not_supported_is_refused_by_name) {
     static const struct {
         const char *family, *key, *value, *says;
@@ -383,6 +394,7 @@ Suite *model_conf_suite(void) {
     tcase_add_test(tc, windows_follow_the_familys_pattern_without_layer_types);
     tcase_add_test(tc, sparse_layers_are_those_that_the_config_names);
     tcase_add_test(tc, what_is_not_supported_is_refused_by_name);
+    tcase_add_test(tc, absurd_numbers_of_experts_are_refused);
     tcase_add_loop_test(tc, table_of_weights_names_every_tensor_of_the_files, 0,
                         N_FAMILIES);
     tcase_add_test(tc, stacked_experts_load_as_the_separate_ones);

@@ -412,9 +412,9 @@ END_TEST
 
 /* A whole sequence through the sampler's path, every row's logits. */
 static float *paged_logits(struct fixture *f, struct net *net,
-                           const struct datum *d) {
+                           const struct weights *w, const struct datum *d) {
     struct err err = {0};
-    struct policy p = {.weights = model_weights(f->model)};
+    struct policy p = {.weights = w};
     struct kv *kv = kv_new(f->model, f->kern, 1, &err);
     int32_t table = kv_take(kv), tokens[64], seq[64] = {0}, pos[64];
     int64_t V = model_conf(f->model)->V;
@@ -451,7 +451,8 @@ START_TEST(sampler_path_gives_golden_logits) {
         const struct st_tensor *t = st_find(st, name);
         ck_assert_ptr_nonnull(t);
         const float *want = t->data;
-        float *got = paged_logits(&f, net, &f.pass.datums[i]);
+        float *got =
+            paged_logits(&f, net, model_weights(f.model), &f.pass.datums[i]);
         ck_assert_int_eq(t->shape[0], f.pass.datums[i].n);
         for (int64_t j = 0; j < t->bytes / 4; j++)
             near(got[j], want[j], name);
@@ -459,6 +460,31 @@ START_TEST(sampler_path_gives_golden_logits) {
     }
     st_close(st);
     free(path);
+    net_free(net);
+    close_fixture(&f);
+}
+END_TEST
+
+START_TEST(eight_bit_weights_stay_near_the_exact_ones) {
+    struct fixture f;
+    struct err err = {0};
+    open_fixture(&f, families[_i]);
+    struct net *net = net_new(f.model, f.kern, &err);
+    struct weights *q =
+        weights_quant(model_weights(f.model), f.kern, KERN_Q8, &err);
+    ck_assert_msg(q != NULL, "%s", err.msg);
+    const struct datum *d = &f.pass.datums[0];
+    float *x = paged_logits(&f, net, model_weights(f.model), d);
+    float *y = paged_logits(&f, net, q, d);
+    double far = 0, all = 0;
+    for (int64_t i = 0; i < d->n * (int64_t)model_conf(f.model)->V; i++) {
+        far += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+        all += (double)x[i] * x[i];
+    }
+    ck_assert_msg(far > 0 && far < 0.01 * all, "%s: %g of %g", f.dir, far, all);
+    free(x);
+    free(y);
+    weights_free(q);
     net_free(net);
     close_fixture(&f);
 }
@@ -548,6 +574,8 @@ Suite *train_golden_suite(void) {
     tcase_add_loop_test(tc, sampler_path_gives_the_trainers_bits, 0,
                         N_FAMILIES);
     tcase_add_loop_test(tc, sampler_path_gives_golden_logits, 0, N_FAMILIES);
+    tcase_add_loop_test(tc, eight_bit_weights_stay_near_the_exact_ones, 0,
+                        N_FAMILIES);
     tcase_add_loop_test(
         tc, bits_are_equal_on_every_instruction_set_and_thread_count, 0,
         N_FAMILIES);
