@@ -15,6 +15,7 @@
 #define CONF_FILE_MAX (4 << 20)
 #define CONF_LAYERS_MAX 4096
 #define CONF_EXPERTS_ALL (1 << 17) /* of all layers */
+#define CONF_EXPERTS_FLOATS 1e15
 #define ROPE_NUMBER_MAX 1e15 /* beyond it, and infinite, is a damaged file */
 
 /* Which layers slide where layer_types does not say: window_every of a family.
@@ -186,7 +187,9 @@ static int rope_yarn(struct rope_conf *r, const json_t *j, struct err *err) {
         json_get_num(j, "mscale", &m, 0, err) < 0 ||
         json_get_num(j, "mscale_all_dim", &all, 0, err) < 0)
         return -1;
-    if (!(r->beta_fast > 0) || !(r->beta_slow > 0) || !(r->original_max > 0) ||
+    if (!(r->beta_fast > 0 && r->beta_fast < ROPE_NUMBER_MAX) ||
+        !(r->beta_slow > 0 && r->beta_slow < ROPE_NUMBER_MAX) ||
+        !(r->original_max > 0) || !(m < ROPE_NUMBER_MAX) ||
         !(scale >= 0 && scale < ROPE_NUMBER_MAX) || !(m >= 0) || !(all >= 0))
         return err_set(err, ERR_INVAL, "yarn rope factors are out of range");
     r->scale = scale > 0 ? scale
@@ -362,12 +365,14 @@ static int conf_experts(struct conf *c, const json_t *j, struct err *err) {
         json_get_num(j, "swiglu_alpha", &alpha, 1.702, err) < 0 ||
         json_get_num(j, "swiglu_limit", &limit, 7, err) < 0)
         return -1;
-    if ((int64_t)c->L * c->E > CONF_EXPERTS_ALL)
+    if ((int64_t)c->L * c->E > CONF_EXPERTS_ALL ||
+        (double)c->L * c->E * c->C * c->expert_F > CONF_EXPERTS_FLOATS)
         return err_set(err, ERR_INVAL, "%d layers of %d experts are absurd",
                        c->L, c->E);
-    if (step < 1 || !(limit > 0))
+    if (step < 1 || !(limit > 0) || !(fabs(alpha) < 1e9))
         return err_set(err, ERR_INVAL,
-                       "decoder_sparse_step or swiglu_limit is out of range");
+                       "decoder_sparse_step, swiglu_alpha or swiglu_limit is "
+                       "out of range");
     c->glu_alpha = (float)alpha;
     c->glu_limit = (float)limit;
     for (int i = 0; i < c->L; i++) {
@@ -413,7 +418,8 @@ static int conf_scales(struct conf *c, const json_t *j, const struct family *f,
         attn_cap = 0;
     if (json_is_null(json_object_get(j, "final_logit_softcapping")))
         final_cap = 0;
-    if (!(attn_cap >= 0) || !(final_cap >= 0) || !(scalar > 0))
+    if (!(attn_cap >= 0 && attn_cap < 1e9) ||
+        !(final_cap >= 0 && final_cap < 1e9) || !(scalar > 0 && scalar < 1e9))
         return err_set(err, ERR_INVAL,
                        "attn_logit_softcapping, final_logit_softcapping or "
                        "query_pre_attn_scalar is out of range");

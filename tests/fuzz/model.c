@@ -146,6 +146,14 @@ static void safetensors_seeds(fuzz_seed_fn *add, void *arg) {
     free(data);
 }
 
+static void check_rope(const struct rope_conf *r) {
+    const double v[] = {r->theta,     r->factor,      r->low_freq_factor,
+                        r->beta_fast, r->beta_slow,   r->high_freq_factor,
+                        r->scale,     r->original_max};
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++)
+        CHECK(isfinite(v[i]), "rope numbers that nothing can compute with");
+}
+
 static const char *const st_words[] = {
     "__metadata__", "\"dtype\":", "\"BF16\"", "\"F16\"", "\"F64\"",
     "\"shape\":[]", "[0,0]",      "[0]",      "}",       "{\"a\":",
@@ -166,21 +174,20 @@ static int config_run(const uint8_t *data, size_t len) {
         struct net_size z = net_bytes(&c, 64, 8, 1, true);
         CHECK(conf_params(&c) > 0 && z.keep > 0 && z.work > 0, "no sizes");
         CHECK(c.C > 0 && c.L > 0 && c.F > 0 && c.V > 0 && c.D > 0 &&
-                  c.max_pos > 0 && c.D % 2 == 0 && c.H % c.K == 0,
+                  c.max_pos > 0 && c.rot > 0 && c.rot % 2 == 0 &&
+                  c.rot <= c.D && c.H % c.K == 0 && c.top <= c.E,
               "shapes that nothing can run");
         CHECK(isfinite(c.norm_eps) && c.norm_eps >= 0 &&
-                  isfinite(c.attn_scale) && isfinite(c.embed_scale),
+                  isfinite(c.attn_scale) && isfinite(c.attn_cap) &&
+                  isfinite(c.final_cap) && isfinite(c.glu_alpha),
               "numbers that nothing can compute with");
         for (int i = 0; i < 2; i++)
-            CHECK(isfinite(c.rope[i].theta) && isfinite(c.rope[i].factor) &&
-                      isfinite(c.rope[i].scale) &&
-                      isfinite(c.rope[i].low_freq_factor) &&
-                      isfinite(c.rope[i].high_freq_factor),
-                  "rope that nothing can compute with");
+            check_rope(&c.rope[i]);
         for (int i = 0; i < c.n_eos; i++)
             CHECK(c.eos[i] < (uint32_t)c.V, "an end outside the vocabulary");
         for (int l = 0; l < c.L; l++)
-            conf_layer_has(&c, l);
+            CHECK(!conf_layer_is(&c, l, LAYER_SLIDES) || c.window > 0,
+                  "a layer without a window slides");
         conf_release(&c);
     }
     fuzz_rm(dir);
