@@ -160,6 +160,25 @@ START_TEST(windows_follow_the_familys_pattern_without_layer_types) {
 }
 END_TEST
 
+START_TEST(smollm3_leaves_some_layers_unrotated) {
+    for (int v = 0; v < 2; v++) {
+        struct conf c;
+        struct err err = {0};
+        json_t *j = golden_conf("llama", "config.json");
+        json_object_set_new(j, "model_type", json_string("smollm3"));
+        json_object_set_new(j, "num_hidden_layers", json_integer(4));
+        if (v)
+            json_object_set_new(j, "no_rope_layers",
+                                json_pack("[iiii]", 1, 0, 1, 1));
+        ck_assert_msg(read_conf(&c, j, &err) == 0, "%s", err.msg);
+        for (int l = 0; l < 4; l++)
+            ck_assert_int_eq(conf_layer_is(&c, l, LAYER_NOPE),
+                             l == (v ? 1 : 3));
+        conf_release(&c);
+    }
+}
+END_TEST
+
 START_TEST(sparse_layers_are_those_that_the_config_names) {
     struct conf c;
     struct err err = {0};
@@ -392,6 +411,7 @@ Suite *model_conf_suite(void) {
     tcase_add_test(tc, old_layout_of_olmo3_scales_the_full_layers_only);
     tcase_add_test(tc, old_layout_of_glm4_rotates_half_by_default);
     tcase_add_test(tc, windows_follow_the_familys_pattern_without_layer_types);
+    tcase_add_test(tc, smollm3_leaves_some_layers_unrotated);
     tcase_add_test(tc, sparse_layers_are_those_that_the_config_names);
     tcase_add_test(tc, what_is_not_supported_is_refused_by_name);
     tcase_add_test(tc, absurd_numbers_of_experts_are_refused);
