@@ -54,7 +54,7 @@ enum kern_dtype {
     KERN_F16,
     KERN_DTYPES,
     /* Quantised matrices, made by `quant`; only as B of a KERN_NT mm. */
-    KERN_Q8 = KERN_DTYPES,
+    KERN_Q8,
     KERN_Q4,
 };
 size_t kern_dtype_size(enum kern_dtype t); /* not of quantised ones */

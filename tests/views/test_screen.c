@@ -95,6 +95,7 @@ static const struct snap *make_world(void) {
     w.deploy[0] = (struct store_deployment){.name = "prod",
                                             .ckpt = "2/final",
                                             .model = "starter",
+                                            .precision = "exact",
                                             .state = STORE_DEPLOY_SERVING,
                                             .error = "",
                                             .version = 1,
