@@ -241,8 +241,9 @@ int64_t model_offset(const struct model *m, int i);
 int model_widen(const struct model *m, struct kern *k, float *dev,
                 struct err *err);
 
-/* w with its matrices in KERN_Q8 or KERN_Q4 (the embedding and what is not a
- * matrix stay w's, which must outlive it). For sampling: never for training. */
+/* w with its matrices in KERN_Q8 or KERN_Q4 (embedding, routers, stacked
+ * experts and what is not a matrix stay w's, which must outlive it). For
+ * sampling: never for training. */
 struct weights *weights_quant(const struct weights *w, struct kern *k,
                               enum kern_dtype t, struct err *err);
 void weights_free(struct weights *w); /* of weights_quant() only */

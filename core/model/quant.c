@@ -1,5 +1,7 @@
 /* quant: a policy's matrices in 8 or 4 bits, for deployments. The embedding is
- * looked up as it is; a head that is tied to it gets matrices of its own. */
+ * looked up as it is; a head that is tied to it gets a matrix of its own.
+ * Routers, whose choice a small error can turn, and stacked experts, which are
+ * stored the other way round, stay as they are. */
 #include "core/model/int.h"
 
 #include <stdlib.h>

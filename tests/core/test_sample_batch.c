@@ -502,6 +502,49 @@ START_TEST(quantised_weights_are_near_the_exact_ones) {
 }
 END_TEST
 
+static const char *const families[] = {"llama",   "phi3",      "gemma3",
+                                       "gpt_oss", "qwen3_moe", "qwen3_tied"};
+#define N_FAMILIES ((int)(sizeof families / sizeof *families))
+
+/* Whatever matrices a family has: 8 bits change its logprobs, by little, and
+ * both paths still agree to the bit. */
+START_TEST(every_family_can_be_served_in_eight_bits) {
+    char dir[128];
+    struct kern *k = NULL;
+    struct err err = {0};
+    uint32_t tokens[40];
+    snprintf(dir, sizeof dir, "tests/golden/models/%s", families[_i]);
+    ck_assert_int_eq(kern_open(&k, &(struct kern_opts){.threads = 2}), KERN_OK);
+    struct model *m = model_open(dir, k, &err);
+    ck_assert_msg(m != NULL, "%s", err.msg);
+    for (uint32_t i = 0; i < 40; i++)
+        tokens[i] = (uint32_t)(rng_u64(8, 0, i) % (uint64_t)model_conf(m)->V);
+    struct weights *q8 = weights_quant(model_weights(m), k, KERN_Q8, &err);
+    ck_assert_msg(q8 != NULL, "%s", err.msg);
+    struct sampler s = {.model = m, .kern = k, .net = net_new(m, k, &err)};
+    struct op_logprobs op = {.target = {.ckpt = ""}, .n = 40, .tokens = tokens};
+    struct policy exact = {model_weights(m), NULL}, cut = {q8, NULL};
+    struct result r[3] = {0};
+    ck_assert_int_eq(sample_logprobs(&s, &exact, &op, &r[0], &err), 0);
+    ck_assert_int_eq(sample_logprobs(&s, &cut, &op, &r[1], &err), 0);
+    op.sampler = true;
+    ck_assert_int_eq(sample_logprobs(&s, &cut, &op, &r[2], &err), 0);
+    ck_assert_mem_eq(r[1].logprobs[0] + 1, r[2].logprobs[0] + 1,
+                     39 * sizeof(float));
+    double far = 0;
+    for (int t = 1; t < 40; t++)
+        far += fabs((double)r[0].logprobs[0][t] - (double)r[1].logprobs[0][t]) /
+               39;
+    ck_assert_msg(far > 0 && far < 0.1, "%s: %g", families[_i], far);
+    for (int i = 0; i < 3; i++)
+        result_release(&r[i]);
+    net_free(s.net);
+    weights_free(q8);
+    model_close(m);
+    k->ops->close(k);
+}
+END_TEST
+
 Suite *sample_batch_suite(void) {
     Suite *s = suite_create("sample batch");
     TCase *tc = tcase_create("batch");
@@ -515,6 +558,8 @@ Suite *sample_batch_suite(void) {
     tcase_add_test(tc, stop_strings_end_the_text_across_tokens);
     tcase_add_test(tc, pieces_join_to_the_text);
     tcase_add_test(tc, quantised_weights_are_near_the_exact_ones);
+    tcase_add_loop_test(tc, every_family_can_be_served_in_eight_bits, 0,
+                        N_FAMILIES);
     suite_add_tcase(s, tc);
     return s;
 }
