@@ -11,7 +11,7 @@
 Suite *smoke_suite(void);
 
 #define RUNS 3000
-#define SEEDS 16
+#define SEEDS 64
 
 struct seeds {
     uint8_t *data[SEEDS];
