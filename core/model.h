@@ -297,8 +297,9 @@ struct policy {
 /* Gradients, laid out like what is trained; NULL members are not wanted. */
 struct net_grads {
     float *weights; /* like model_widen's block, for full tuning */
-    float *head;    /* (V,C) when tied: the head's part, kept apart so that
-                       its order does not depend on how a batch is split */
+    float *lookup;  /* (V,C) when tied: the embedding's part, kept apart from
+                       the head's so that the order of neither depends on how
+                       a batch is split */
     float *adapter; /* like the adapter's block */
 };
 

@@ -61,10 +61,10 @@ enum train_part {
     TRAIN_M,
     TRAIN_V,
     TRAIN_GRAD,
-    TRAIN_LOW,       /* with precision bf16: the master's bits less those of the
-                        weights, as whole numbers; writing needs the weights
-                        written before */
-    TRAIN_GRAD_HEAD, /* the head's part of a tied embedding's gradient */
+    TRAIN_LOW, /* with precision bf16: the master's bits less those of the
+                  weights, as whole numbers; writing needs the weights
+                  written before */
+    TRAIN_GRAD_LOOKUP, /* of a tied embedding, without the head's part */
     TRAIN_PARTS
 };
 
@@ -72,8 +72,8 @@ struct train_param {
     char name[160]; /* HF name, or PEFT's "….lora_A.weight" */
     int rank;
     int64_t shape[3], count;
-    int64_t offset; /* in each part's block, floats */
-    bool has_head;  /* has TRAIN_GRAD_HEAD */
+    int64_t offset;  /* in each part's block, floats */
+    bool has_lookup; /* has TRAIN_GRAD_LOOKUP */
 };
 int trainer_count(const struct trainer *tr);
 const struct train_param *trainer_param(const struct trainer *tr, int i);

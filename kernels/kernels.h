@@ -209,7 +209,7 @@ struct kern_glu {
     int64_t ldg;
     float *y;           /* (T,F) dense */
     const float *dy;    /* (T,F) dense */
-    float *dgate, *dup; /* (T,F), rows ldg apart */
+    float *dgate, *dup; /* (T,F), rows ldg apart; may be gate, up */
 };
 
 /* y = (clamp(up) + 1) * g * σ(alpha*g), g = min(gate, limit), clamp to
@@ -387,7 +387,11 @@ struct kern_ops {
     int (*copy_in)(struct kern *k, void *dev, const void *host, size_t bytes);
     int (*copy_out)(struct kern *k, void *host, const void *dev, size_t bytes);
     int (*copy)(struct kern *k, void *dev, const void *dev_from, size_t bytes);
+    /* Large parts give their memory back until they are written again. */
     int (*zero)(struct kern *k, void *dev, size_t bytes);
+    /* Says that few places of an allocation will be written between zeros, so
+     * that no more memory than those take is wanted. */
+    void (*sparse)(struct kern *k, void *dev, size_t bytes);
     int (*sync)(struct kern *k);
     /* Makes host memory (a mapped file) usable as device memory without a
      * copy where the device allows it; NULL when it does not. */

@@ -24,13 +24,13 @@ struct save {
 static const char *const part_prefix[TRAIN_PARTS] = {
     [TRAIN_WEIGHTS] = "", [TRAIN_M] = "m.",
     [TRAIN_V] = "v.",     [TRAIN_GRAD] = "grad.",
-    [TRAIN_LOW] = "low.", [TRAIN_GRAD_HEAD] = "grad_head.",
+    [TRAIN_LOW] = "low.", [TRAIN_GRAD_LOOKUP] = "grad_lookup.",
 };
 
 static void save_add(struct save *s, enum train_part part) {
     for (int i = 0; i < trainer_count(s->tr); i++) {
         const struct train_param *p = trainer_param(s->tr, i);
-        if (part == TRAIN_GRAD_HEAD && !p->has_head)
+        if (part == TRAIN_GRAD_LOOKUP && !p->has_lookup)
             continue;
         struct piece *x = &s->piece[s->n];
         *x = (struct piece){.part = part, .param = i};
@@ -112,7 +112,7 @@ static int save_optimizer(const char *dir, struct trainer *tr,
         save_add(&s, TRAIN_LOW);
     if (trainer_pending(tr)) {
         save_add(&s, TRAIN_GRAD);
-        save_add(&s, TRAIN_GRAD_HEAD);
+        save_add(&s, TRAIN_GRAD_LOOKUP);
     }
     int rc = save_file(dir, CKPT_OPTIMIZER, &s, meta, 2, err);
     save_release(&s);
@@ -259,7 +259,7 @@ int ckpt_load(const char *path, struct trainer *tr, bool optimizer,
             save_add(&o, TRAIN_LOW);
         if (pending) {
             save_add(&o, TRAIN_GRAD);
-            save_add(&o, TRAIN_GRAD_HEAD);
+            save_add(&o, TRAIN_GRAD_LOOKUP);
         }
     }
     for (int write = 0; rc == 0 && write < 2; write++) {

@@ -9,6 +9,9 @@
 
 #include "core/model.h"
 
+/* The files' pages need not stay in memory; they are read again when used. */
+void st_forget(struct st *s);
+
 /* The pair of an adapter on a weight, NULL = none. */
 const struct lora_pair *adapter_pair(const struct adapter *a, int weight,
                                      bool is_head);
@@ -45,7 +48,7 @@ struct acts {
 struct back {
     float *dx, *dh, *dy; /* (T,C) residual; a norm's output; its input */
     float *dq, *dk, *dv, *d_o, *dqr, *dkr;
-    float *dgate, *dup, *dact, *ds;
+    float *dact, *ds;
     float *dlogits, *dshare, *dxo, *dxact, *dxgu, *dxe; /* sparse */
 };
 
@@ -72,6 +75,7 @@ struct net {
                                layers, NULL where c has one rope for all */
     int32_t rope_pos;
     float *row;             /* (V) host: logits on their way out */
+    float *h, *act;         /* (T,C) (T,F) of the layer at work */
     float *xf, *hf, *rstdf; /* before and after the last norm */
     float *dh;              /* (T,C) gradient of hf, from net_head */
     float *xe;              /* (P,C) rows of a sparse layer by expert */
@@ -130,6 +134,9 @@ void norm_backward(struct net *n, const struct policy *p, struct net_grads *g,
 
 /* layer.c */
 /* Room for what a layer that has `has` (HAS_*) needs. */
+/* h1, h2 and act are the same memory in all layers: they are cheap to compute
+ * again. `any`: what any layer has. Before acts_carve(). */
+void acts_share(struct net *n, uint32_t any, int64_t T);
 void acts_carve(struct net *n, struct acts *a, uint32_t has, int64_t T,
                 int32_t R);
 void back_carve(struct net *n, struct back *b, uint32_t has, int64_t T,

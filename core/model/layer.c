@@ -32,6 +32,11 @@ static bool layer_adapts(uint32_t has, int i) {
     return has & in[i];
 }
 
+void acts_share(struct net *n, uint32_t any, int64_t T) {
+    n->h = take_if(&n->keep, any & PRE, T * n->c->C);
+    n->act = take_if(&n->keep, any & DENSE, T * n->c->F);
+}
+
 void acts_carve(struct net *n, struct acts *a, uint32_t has, int64_t T,
                 int32_t R) {
     const struct conf *c = n->c;
@@ -40,7 +45,8 @@ void acts_carve(struct net *n, struct acts *a, uint32_t has, int64_t T,
     bool fused = has & HAS_FUSED_QKV, norms = has & QK_NORMS;
     bool pre = has & PRE, post = has & POST, dense = has & DENSE;
     a->x = space_take(s, T * c->C);
-    a->h1 = take_if(s, pre, T * c->C);
+    a->h1 = a->h2 = n->h;
+    a->act = n->act;
     a->rstd1 = take_if(s, pre, T);
     a->q = space_take(s, T * n->ldq);
     a->k = fused ? behind(a->q, hd) : space_take(s, T * kd);
@@ -54,12 +60,10 @@ void acts_carve(struct net *n, struct acts *a, uint32_t has, int64_t T,
     a->ao = take_if(s, post, T * c->C);
     a->rstd_ao = take_if(s, post, T);
     a->xm = space_take(s, T * c->C);
-    a->h2 = take_if(s, pre, T * c->C);
     a->rstd2 = take_if(s, pre, T);
     a->gate = take_if(s, dense, T * n->ldg);
     a->up = has & HAS_FUSED_MLP ? behind(a->gate, c->F)
                                 : take_if(s, dense, T * c->F);
-    a->act = take_if(s, dense, T * c->F);
     a->mo = take_if(s, post, T * c->C);
     a->rstd_mo = take_if(s, post, T);
     for (int i = 0; i < NET_TARGETS; i++)
@@ -84,9 +88,6 @@ void back_carve(struct net *n, struct back *b, uint32_t has, int64_t T,
     b->d_o = space_take(s, T * hd);
     b->dqr = norms ? space_take(s, T * hd) : b->dq;
     b->dkr = norms ? space_take(s, T * kd) : b->dk;
-    b->dgate = take_if(s, dense, T * n->ldg);
-    b->dup = has & HAS_FUSED_MLP ? behind(b->dgate, c->F)
-                                 : take_if(s, dense, T * c->F);
     b->dact = take_if(s, dense, T * c->F);
     b->ds = space_take(s, T * R);
     if (has & SPARSE)
@@ -307,7 +308,8 @@ static void attn_backward(struct net *n, const struct policy *p, int l,
     if (layer_has(n, SLOT_Q_NORM, l))
         qk_norms_backward(n, p, l, g, b);
     bool pre = layer_has(n, SLOT_ATTN_NORM, l);
-    qkv_backward(n, p, l, g, b, pre ? a->h1 : a->x, pre ? b->dh : b->dx, !pre);
+    const float *h = normed(n, p, SLOT_ATTN_NORM, l, a->x, a->h1, a->rstd1);
+    qkv_backward(n, p, l, g, b, h, pre ? b->dh : b->dx, !pre);
     unnormed(n, p, g, SLOT_ATTN_NORM, l, a->x, a->rstd1, b);
 }
 
@@ -345,22 +347,23 @@ static void dense_backward(struct net *n, const struct policy *p, int l,
                            const float *dy, float *dh, bool acc) {
     struct acts *a = &n->acts[l];
     struct map down = map_at(n, p, SLOT_DOWN, l);
+    struct kern_glu glu = glu_args(n, a);
+    kn(n, n->kern->ops->glu(n->kern, &glu)); /* act, again */
     map_backward(n, &down, g, a->act, a->s[S_DOWN], dy, n->T, b->dact, false,
                  b->ds);
-    struct kern_glu glu = glu_args(n, a);
     glu.dy = b->dact;
-    glu.dgate = b->dgate;
-    glu.dup = b->dup;
+    glu.dgate = a->gate; /* the gradients take their places */
+    glu.dup = a->up;
     kn(n, n->kern->ops->glu_bwd(n->kern, &glu));
     if (n->c->has & HAS_FUSED_MLP) {
         struct map m = map_at(n, p, SLOT_GATE_UP, l);
-        map_backward(n, &m, g, h, a->s[S_GATE_UP], b->dgate, n->T, dh, acc,
+        map_backward(n, &m, g, h, a->s[S_GATE_UP], a->gate, n->T, dh, acc,
                      b->ds);
         return;
     }
     struct map m = map_at(n, p, SLOT_GATE, l), u = map_at(n, p, SLOT_UP, l);
-    map_backward(n, &m, g, h, a->s[S_GATE], b->dgate, n->T, dh, acc, b->ds);
-    map_backward(n, &u, g, h, a->s[S_UP], b->dup, n->T, dh, true, b->ds);
+    map_backward(n, &m, g, h, a->s[S_GATE], a->gate, n->T, dh, acc, b->ds);
+    map_backward(n, &u, g, h, a->s[S_UP], a->up, n->T, dh, true, b->ds);
 }
 
 static void mlp_forward(struct net *n, const struct policy *p, int l,
@@ -384,7 +387,7 @@ static void mlp_backward(struct net *n, const struct policy *p, int l,
     struct acts *a = &n->acts[l];
     const float *dy = unposted(n, p, g, SLOT_MLP_POST, l, a->mo, a->rstd_mo, b);
     bool pre = layer_has(n, SLOT_MLP_NORM, l);
-    const float *h = pre ? a->h2 : a->xm;
+    const float *h = normed(n, p, SLOT_MLP_NORM, l, a->xm, a->h2, a->rstd2);
     float *dh = pre ? b->dh : b->dx;
     if (conf_layer_is(n->c, l, LAYER_SPARSE))
         moe_backward(n, p, l, g, b, h, dy, dh, !pre);

@@ -118,7 +118,7 @@ void map_backward(struct net *n, const struct map *m, struct net_grads *g,
                   const float *x, const float *s, const float *dy, int64_t T,
                   float *dx, bool acc, float *ds) {
     if (g->weights) {
-        float *dw = m->is_head && g->head ? g->head : g->weights + m->at;
+        float *dw = g->weights + m->at;
         if (m->is_turned)
             grad_add(n, dw, m->in, m->out, x, m->in, dy, m->ldy, T);
         else

@@ -522,6 +522,8 @@ int model_widen(const struct model *m, struct kern *k, float *dev,
         if (rc)
             return err_kern(err, rc, m->info[i].name);
     }
+    if (m->st)
+        st_forget(m->st);
     return 0;
 }
 

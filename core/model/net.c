@@ -104,6 +104,7 @@ static uint32_t net_any(const struct net *n) {
 static void carve_keep(struct net *n, int64_t T, int32_t R, bool keep) {
     uint32_t any = net_any(n);
     n->keep.used = 0;
+    acts_share(n, any, T);
     for (int l = 0; l < n->c->L; l++)
         if (l == 0 || keep)
             acts_carve(n, &n->acts[l], keep ? conf_layer_has(n->c, l) : any, T,
@@ -388,6 +389,14 @@ static int back_space(struct net *n, struct back *b, int32_t R,
     return rc;
 }
 
+/* What layer l left is used up; its memory shall not stand beside the
+ * gradients of all weights. */
+static void layer_done(struct net *n, int l) {
+    float *at = n->acts[l].x;
+    float *end = l + 1 < n->c->L ? n->acts[l + 1].x : n->xf;
+    kn(n, n->kern->ops->zero(n->kern, at, (size_t)(end - at) * sizeof *at));
+}
+
 int net_backward(struct net *n, const struct policy *p, struct net_grads *g,
                  struct err *err) {
     struct back b;
@@ -397,8 +406,11 @@ int net_backward(struct net *n, const struct policy *p, struct net_grads *g,
         return -1;
     norm_backward(n, p, g, SLOT_NORM, -1, n->xf, n->rstdf, n->dh, n->T, c->C,
                   b.dx, false);
-    for (int l = c->L - 1; l >= 0; l--)
+    for (int l = c->L - 1; l >= 0; l--) {
         layer_backward(n, p, l, g, &b);
+        if (g->weights)
+            layer_done(n, l);
+    }
     if (g->weights)
         kn(n, n->kern->ops->embed_bwd(
                   n->kern,
@@ -410,7 +422,9 @@ int net_backward(struct net *n, const struct policy *p, struct net_grads *g,
                       .scale = c->embed_scale,
                       .skip = c->pad,
                       .dy = b.dx,
-                      .dtable = g->weights + model_offset(n->model, embed),
+                      .dtable = g->lookup ? g->lookup
+                                          : g->weights +
+                                                model_offset(n->model, embed),
                   }));
     return net_done(n, "backward pass", err);
 }

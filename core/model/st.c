@@ -3,9 +3,10 @@
  * Invariant: a struct st exists only if every tensor of it lies inside its
  * file, overlaps no other, and has the bytes that its shape and type say.
  */
+#include "core/model/int.h"
+
 #include "core/fs.h"
 #include "core/json.h"
-#include "core/model.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -260,6 +261,12 @@ struct st *st_open_dir(const char *dir, struct err *err) {
         return s;
     st_close(s);
     return NULL;
+}
+
+void st_forget(struct st *s) {
+    for (int i = 0; i < s->n_files; i++)
+        if (s->file[i].map)
+            madvise(s->file[i].map, s->file[i].len, MADV_DONTNEED);
 }
 
 void st_close(struct st *s) {

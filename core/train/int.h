@@ -72,8 +72,8 @@ struct trainer {
     uint16_t *hi;            /* dev (floats): the master in two words, see */
     int16_t *lo;             /* kernels.h; hi is what passes see … */
     float *small;            /* … but for vectors: dev, f32 of their hi */
-    float *g_head;           /* dev (V,C) when the head is tied, else NULL */
-    int64_t floats, head_floats;
+    float *g_lookup;         /* dev (V,C) when the head is tied, else NULL */
+    int64_t floats, lookup_floats;
     double *norm; /* dev, one */
     int n;
     struct train_param *param;

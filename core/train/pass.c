@@ -8,9 +8,9 @@
 int trainer_clear(struct trainer *tr, struct err *err) {
     const struct kern_ops *ops = tr->kern->ops;
     int rc = ops->zero(tr->kern, tr->g, (size_t)tr->floats * sizeof(float));
-    if (rc == KERN_OK && tr->g_head)
-        rc = ops->zero(tr->kern, tr->g_head,
-                       (size_t)tr->head_floats * sizeof(float));
+    if (rc == KERN_OK && tr->g_lookup)
+        rc = ops->zero(tr->kern, tr->g_lookup,
+                       (size_t)tr->lookup_floats * sizeof(float));
     tr->pending = false;
     return rc ? err_kern(err, rc, "clear gradients") : 0;
 }
@@ -65,7 +65,7 @@ static int pass_head(struct trainer *tr, struct parked *s, struct pack *p,
     struct policy policy = trainer_policy(tr);
     const struct op_pass *op = tr->losses.op;
     struct net_grads g = {.weights = tr->adapter ? NULL : tr->g,
-                          .head = tr->g_head,
+                          .lookup = tr->g_lookup,
                           .adapter = tr->adapter ? tr->g : NULL};
     struct net_head h = {.k = p->k, .targets = p->targets, .logprobs = lp};
     bool is_first = !backward || op->loss == LOSS_GSPO;

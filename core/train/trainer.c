@@ -28,7 +28,7 @@ static void params_full(struct trainer *tr) {
                                           model_offset(tr->model, i));
         memcpy(p->shape, w->shape, sizeof w->shape);
         snprintf(p->name, sizeof p->name, "%s", w->name);
-        p->has_head = tr->head_floats > 0 && w->slot == SLOT_EMBED;
+        p->has_lookup = tr->lookup_floats > 0 && w->slot == SLOT_EMBED;
     }
 }
 
@@ -66,14 +66,17 @@ static int trainer_fp32(struct trainer *tr, struct err *err) {
 static int trainer_full(struct trainer *tr, struct err *err) {
     const struct conf *c = model_conf(tr->model);
     tr->floats = model_floats(tr->model);
-    tr->head_floats = c->tied ? (int64_t)c->V * c->C : 0;
+    tr->lookup_floats = c->tied ? (int64_t)c->V * c->C : 0;
     tr->weights.model = tr->model;
     tr->weights.w =
         calloc((size_t)model_count(tr->model) + 1, sizeof *tr->weights.w);
     CHECK(tr->weights.w, "out of memory for weights");
     params_full(tr);
-    if (tr->head_floats && !(tr->g_head = block_new(tr, tr->head_floats, err)))
+    size_t lookup = (size_t)tr->lookup_floats * sizeof(float);
+    if (lookup && !(tr->g_lookup = block_new(tr, tr->lookup_floats, err)))
         return -1;
+    if (lookup) /* a row for each token that occurs */
+        tr->kern->ops->sparse(tr->kern, tr->g_lookup, lookup);
     return tr->op.tuning == TUNE_BF16 ? words_init(tr, err)
                                       : trainer_fp32(tr, err);
 }
@@ -157,9 +160,9 @@ struct trainer *trainer_new(const struct model *m, struct kern *k,
 void trainer_free(struct trainer *tr) {
     if (!tr)
         return;
-    void *dev[] = {tr->g,    tr->m,      tr->v,
-                   tr->norm, tr->g_head, tr->adapter ? NULL : tr->w,
-                   tr->hi,   tr->lo,     tr->small};
+    void *dev[] = {tr->g,    tr->m,        tr->v,
+                   tr->norm, tr->g_lookup, tr->adapter ? NULL : tr->w,
+                   tr->hi,   tr->lo,       tr->small};
     for (size_t i = 0; i < sizeof dev / sizeof *dev; i++)
         if (dev[i])
             tr->kern->ops->free(tr->kern, dev[i]);
@@ -209,10 +212,10 @@ static int optim_norm(struct trainer *tr, double *norm, struct err *err) {
     const struct kern_ops *ops = tr->kern->ops;
     double sum = 0;
     int rc = KERN_OK;
-    if (tr->g_head) {
+    if (tr->g_lookup) {
         int64_t at =
             model_offset(tr->model, model_index(tr->model, SLOT_EMBED, -1));
-        rc = ops->add(tr->kern, tr->g + at, tr->g_head, tr->head_floats);
+        rc = ops->add(tr->kern, tr->g + at, tr->g_lookup, tr->lookup_floats);
     }
     for (int i = 0; i < tr->n && rc == KERN_OK; i++) {
         double part;
@@ -291,8 +294,8 @@ const struct train_param *trainer_param(const struct trainer *tr, int i) {
 
 static float *part_at(const struct trainer *tr, enum train_part part, int i) {
     float *blocks[TRAIN_PARTS] = {tr->w, tr->m, tr->v, tr->g};
-    return part == TRAIN_GRAD_HEAD ? tr->g_head
-                                   : blocks[part] + tr->param[i].offset;
+    return part == TRAIN_GRAD_LOOKUP ? tr->g_lookup
+                                     : blocks[part] + tr->param[i].offset;
 }
 
 static bool in_words(const struct trainer *tr, enum train_part part) {

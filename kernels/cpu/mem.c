@@ -59,11 +59,28 @@ static int cpu_copy(struct kern *k, void *to, const void *from, size_t bytes) {
     return KERN_OK;
 }
 
+/* Whole huge pages of it go back to the system, which gives zeros for them,
+ * to whatever thread writes there first. */
 static int cpu_zero(struct kern *k, void *dev, size_t bytes) {
+    uintptr_t at = (uintptr_t)dev, end = at + bytes;
+    uintptr_t first = (at + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
+    uintptr_t last = end & ~(HUGE_BYTES - 1);
     (void)k;
-    if (bytes)
-        memset(dev, 0, bytes);
+    if (bytes < 4 * HUGE_BYTES || first >= last ||
+        madvise((void *)first, last - first, MADV_DONTNEED) != 0)
+        first = last = end;
+    if (first > at)
+        memset(dev, 0, first - at);
+    if (end > last)
+        memset((void *)last, 0, end - last);
     return KERN_OK;
+}
+
+/* Small pages, as far as they are whole. */
+static void cpu_sparse(struct kern *k, void *dev, size_t bytes) {
+    (void)k;
+    if (bytes >= 2 * HUGE_BYTES) /* so cpu_aligned() made it */
+        madvise(dev, bytes & ~(HUGE_BYTES - 1), MADV_NOHUGEPAGE);
 }
 
 static int cpu_sync(struct kern *k) {
@@ -85,6 +102,7 @@ void cpu_mem_ops(struct kern_ops *ops) {
     ops->copy_out = cpu_copy;
     ops->copy = cpu_copy;
     ops->zero = cpu_zero;
+    ops->sparse = cpu_sparse;
     ops->sync = cpu_sync;
     ops->adopt = cpu_adopt;
 }

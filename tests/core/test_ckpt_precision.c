@@ -145,9 +145,9 @@ START_TEST(steps_are_those_of_a_rounded_model_and_an_f32_master) {
             same(eye, i, part_of(bf16, TRAIN_GRAD, i),
                  part_of(eye, TRAIN_GRAD, i), "gradient");
             write_part(master, TRAIN_GRAD, i, part_of(eye, TRAIN_GRAD, i));
-            if (trainer_param(eye, i)->has_head)
-                write_part(master, TRAIN_GRAD_HEAD, i,
-                           part_of(eye, TRAIN_GRAD_HEAD, i));
+            if (trainer_param(eye, i)->has_lookup)
+                write_part(master, TRAIN_GRAD_LOOKUP, i,
+                           part_of(eye, TRAIN_GRAD_LOOKUP, i));
         }
         trainer_set(master, trainer_steps(master), true);
         step(bf16);

@@ -137,8 +137,8 @@ static void check_tensors(struct trainer *tr, enum train_part part,
         const float *want = t->data;
         const struct st_tensor *grad = st_find(gs, p->name);
         ck_assert_int_eq(trainer_read(tr, part, i, got, &err), 0);
-        if (p->has_head && part == TRAIN_GRAD) {
-            trainer_read(tr, TRAIN_GRAD_HEAD, i, got + p->count, &err);
+        if (p->has_lookup && part == TRAIN_GRAD) {
+            trainer_read(tr, TRAIN_GRAD_LOOKUP, i, got + p->count, &err);
             for (int64_t j = 0; j < p->count; j++)
                 got[j] += got[p->count + j];
         }
@@ -315,9 +315,9 @@ static float *all_grads(struct trainer *tr, size_t *n) {
         const struct train_param *p = trainer_param(tr, i);
         trainer_read(tr, TRAIN_GRAD, i, g + at, &err);
         at += (size_t)p->count;
-        if (p->has_head)
-            trainer_read(tr, TRAIN_GRAD_HEAD, i, g + at, &err);
-        at += p->has_head ? (size_t)p->count : 0;
+        if (p->has_lookup)
+            trainer_read(tr, TRAIN_GRAD_LOOKUP, i, g + at, &err);
+        at += p->has_lookup ? (size_t)p->count : 0;
     }
     *n = at;
     return g;

@@ -125,12 +125,12 @@ static float *all_of(struct trainer *tr, enum train_part part, size_t *n) {
     *n = 0;
     for (int i = 0; i < trainer_count(tr); i++) {
         const struct train_param *p = trainer_param(tr, i);
-        bool head = part == TRAIN_GRAD && p->has_head;
+        bool head = part == TRAIN_GRAD && p->has_lookup;
         out = realloc(out, (*n + 2 * (size_t)p->count) * sizeof *out);
         ck_assert_int_eq(trainer_read(tr, part, i, out + *n, &err), 0);
         *n += (size_t)p->count;
         if (head)
-            trainer_read(tr, TRAIN_GRAD_HEAD, i, out + *n, &err);
+            trainer_read(tr, TRAIN_GRAD_LOOKUP, i, out + *n, &err);
         *n += head ? (size_t)p->count : 0;
     }
     return out;

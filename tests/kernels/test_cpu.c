@@ -51,7 +51,8 @@ START_TEST(cpu_table_is_full_and_status_has_words) {
     struct kern *k = kt_best();
     const struct kern_ops *o = k->ops;
     ck_assert(o->name && o->close && o->alloc && o->free && o->copy_in);
-    ck_assert(o->copy_out && o->copy && o->zero && o->sync && o->adopt);
+    ck_assert(o->copy_out && o->copy && o->zero && o->sparse && o->sync &&
+              o->adopt);
     ck_assert(o->add && o->scale && o->bias && o->bias_bwd && o->widen);
     ck_assert(o->sumsq != NULL);
 #define KT_HAS(name, args) ck_assert(o->name != NULL);
@@ -93,6 +94,45 @@ START_TEST(cpu_memory_is_aligned_and_what_was_put_there) {
     ck_assert_ptr_null(k->ops->alloc(k, SIZE_MAX));
     ck_assert_ptr_null(k->ops->alloc(k, SIZE_MAX / 2 + 1));
     k->ops->free(k, NULL);
+    k->ops->close(k);
+}
+END_TEST
+
+/* Resident bytes of this process. */
+static int64_t resident(void) {
+    long size, pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_eq(fscanf(f, "%ld %ld", &size, &pages), 2);
+    fclose(f);
+    return (int64_t)pages * sysconf(_SC_PAGESIZE);
+}
+
+START_TEST(cpu_zero_of_a_large_part_gives_its_memory_back) {
+    static const size_t cuts[][2] = {{0, 0}, {1, 3}, {1 << 21, 64}, {777, 0}};
+    size_t n = 40 << 20;
+    struct kern *k = kt_best();
+    for (int i = 0; i < KT_COUNT(cuts); i++) {
+        size_t from = cuts[i][0], to = n - cuts[i][1];
+        uint8_t *a = k->ops->alloc(k, n);
+        ck_assert_ptr_nonnull(a);
+        if (i == 3)
+            k->ops->sparse(k, a, n);
+        memset(a, 5, n);
+        int64_t before = resident();
+        ck_assert_int_eq(k->ops->zero(k, a + from, to - from), KERN_OK);
+        ck_assert_int_lt(resident(), before - (30 << 20));
+        if (i == 3) {
+            a[n / 2] = 1;
+            ck_assert_int_lt(resident(), before - (30 << 20));
+            a[n / 2] = 0;
+        }
+        size_t wrong = 0;
+        for (size_t j = 0; j < n; j++)
+            wrong += a[j] != (j < from || j >= to ? 5 : 0);
+        ck_assert_uint_eq(wrong, 0);
+        k->ops->free(k, a);
+    }
     k->ops->close(k);
 }
 END_TEST
@@ -196,6 +236,7 @@ Suite *cpu_suite(void) {
     tcase_add_test(tc, cpu_sets_that_the_machine_lacks_are_named);
     tcase_add_test(tc, cpu_table_is_full_and_status_has_words);
     tcase_add_test(tc, cpu_memory_is_aligned_and_what_was_put_there);
+    tcase_add_test(tc, cpu_zero_of_a_large_part_gives_its_memory_back);
     tcase_add_test(tc, cpu_threads_run_each_task_once);
     tcase_add_test(tc, cpu_threads_wake_after_they_slept);
     tcase_add_test(tc, cpu_devices_work_side_by_side);
