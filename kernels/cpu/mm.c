@@ -107,9 +107,9 @@ static void mm_pack_tn(const struct kern_mm *a, float *dst, int64_t i0,
 static void mm_tile(const struct tile *t, int m, int next, bool is_packed) {
 #if !defined(KERN_ISA_scalar)
     if (m == TILE_M && is_packed)
-        tile_full_packed(t, next);
+        t->n > VL ? tile_full_packed(t, next) : tile_narrow_packed(t, next);
     else if (m == TILE_M)
-        tile_full_rows(t, next);
+        t->n > VL ? tile_full_rows(t, next) : tile_narrow_rows(t, next);
     else
 #endif
         tile_run(t, m);

@@ -139,22 +139,23 @@ TILE_VARIANT(tile_part, 3)
 
 /* tile_run of TILE_M rows, the one that has to be fast: A is packed (sa 1, ka
  * TILE_M) or has ka 1 and few enough registers for all rows' addresses. `next`
- * more rows of C are wanted soon. */
-INLINE void tile_full(const struct tile *t, const bool is_packed, int next) {
+ * more rows of C are wanted soon; V vectors of a row. */
+INLINE void tile_full(const struct tile *t, const bool is_packed, const int V,
+                      int next) {
     vf acc[TILE_M][TILE_V];
     const float *a[(TILE_M + 3) / 4], *b = t->b;
     int64_t sa = is_packed ? 1 : t->sa, sa3 = 3 * sa;
     for (int i = 0; i < TILE_M; i++)
-        for (int v = 0; v < TILE_V; v++)
+        for (int v = 0; v < V; v++)
             acc[i][v] = tile_c(t, i, v);
     for (int i = 0; i < next; i++)
-        for (int v = 0; v < TILE_V; v++)
+        for (int v = 0; v < V; v++)
             __builtin_prefetch(t->c + (TILE_M + i) * t->ldc + v * VL, 1);
     for (int i = 0; i < TILE_M; i += 4)
         a[i / 4] = t->a + i * sa;
     for (int64_t p = t->k; p > 0; p--) {
         vf bv[TILE_V];
-        for (int v = 0; v < TILE_V; v++)
+        for (int v = 0; v < V; v++)
             bv[v] = v_load(b + v * VL);
         b += TILE_N;
         for (int i = 0; !is_packed && i < TILE_M; i += 4)
@@ -166,26 +167,27 @@ INLINE void tile_full(const struct tile *t, const bool is_packed, int next) {
 #pragma GCC unroll 16
         for (int i = 0; i < TILE_M; i++) {
             vf x = v_set(a[i / 4][i % 4 == 3 ? sa3 : i % 4 * sa]);
-            for (int v = 0; v < TILE_V; v++)
+            for (int v = 0; v < V; v++)
                 acc[i][v] = v_fma(x, bv[v], acc[i][v]);
         }
         for (int i = 0; i < TILE_M; i += 4)
             a[i / 4] += is_packed ? TILE_M : 1;
     }
     for (int i = 0; i < TILE_M; i++)
-        for (int v = 0; v < TILE_V; v++)
+        for (int v = 0; v < V; v++)
             tile_put(t, i, v, acc[i][v]);
 }
 
-static __attribute__((unused, noinline)) void
-tile_full_rows(const struct tile *t, int next) {
-    tile_full(t, false, next);
-}
-
-static __attribute__((unused, noinline)) void
-tile_full_packed(const struct tile *t, int next) {
-    tile_full(t, true, next);
-}
+#define TILE_FULL(name, is_packed, V) \
+    static __attribute__((unused, noinline)) void name(const struct tile *t, \
+                                                       int next) { \
+        tile_full(t, is_packed, V, next); \
+    }
+TILE_FULL(tile_full_rows, false, TILE_V)
+TILE_FULL(tile_full_packed, true, TILE_V)
+TILE_FULL(tile_narrow_rows, false, 1) /* n <= VL */
+TILE_FULL(tile_narrow_packed, true, 1)
+#undef TILE_FULL
 #endif
 
 #if !defined(KERN_ISA_scalar)
