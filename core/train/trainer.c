@@ -229,6 +229,10 @@ static int optim_norm(struct trainer *tr, double *norm, struct err *err) {
     return rc ? err_kern(err, rc, "gradient norm") : 0;
 }
 
+static double optim_bias(double beta, double t) {
+    return beta > 0 ? 1 - kern_pow(beta, t) : 1;
+}
+
 static int optim_update(struct trainer *tr, const struct op_optim *o,
                         double scale, struct err *err) {
     double t = (double)(tr->steps + 1);
@@ -247,8 +251,8 @@ static int optim_update(struct trainer *tr, const struct op_optim *o,
                                       .beta2 = (float)o->beta2,
                                       .eps = (float)o->eps,
                                       .weight_decay = (float)o->weight_decay,
-                                      .bias1 = (float)(1 - pow(o->beta1, t)),
-                                      .bias2 = (float)(1 - pow(o->beta2, t)),
+                                      .bias1 = (float)optim_bias(o->beta1, t),
+                                      .bias2 = (float)optim_bias(o->beta2, t),
                                   });
     if (rc)
         return err_kern(err, rc, "optimizer step");
