@@ -77,6 +77,7 @@ static const struct cli_opt bench_opts[] = {
     {"--threads", "N", "compute threads [one a core]"},
     {"--rounds", "N", "measurements of each figure [5]"},
     {"--lora", "R", "step: an adapter of this rank [0 = full tuning]"},
+    {"--tokens", "N", "step: tokens of a step, at most 512 [512]"},
     END};
 static const struct cli_opt starter_opts[] = {
     {"-o", "DIR", "where, made when missing"}, END};
@@ -157,8 +158,7 @@ static const struct cli_verb verbs[] = {
      render_opts},
     {"bench", "cpu|step [DIR]", "measure this machine beside its own ceilings",
      "cpu: every kernel, a training step and decoding, of a model made in\n"
-     "memory. step DIR: training steps of a Hugging Face directory, 512 tokens "
-     "each.",
+     "memory. step DIR: training steps of a Hugging Face directory.",
      1, 2, 0, cli_bench, bench_opts},
     {"completion", "bash|zsh", "shell completion",
      "  source <(fettle completion bash)", 1, 1, 0, cli_completion, NULL},
