@@ -18,6 +18,9 @@
 json_t *json_read_file(const char *path, size_t max, struct err *err);
 json_t *json_read(const char *text, size_t len, const char *what,
                   struct err *err);
+/* The value of one line of many; the message names the column, the caller the
+ * line. nul: strings may hold NUL bytes, so use json_string_length(). */
+json_t *json_read_line(const char *line, size_t len, bool nul, struct err *err);
 
 int json_get_str(const json_t *o, const char *key, const char **v,
                  const char *dflt, struct err *err);

@@ -46,6 +46,7 @@ struct sampler {
     struct net *net;
     const struct tok *tok;       /* NULL: tokens only */
     const struct render *render; /* NULL with tok */
+    const char *no_text;         /* why one is NULL; NULL = not known */
     sample_partial_fn *partial;  /* NULL = no streaming */
     void *arg;                   /* of partial, and of sched_opts.done */
 };

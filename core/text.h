@@ -47,6 +47,10 @@ void tok_encode(const struct tok *t, const char *text, size_t len, int flags,
 /* The text of ids, valid UTF-8, free() it. Ids without a token are dropped;
  * special ones too when `skip` is set. */
 char *tok_decode(const struct tok *t, const uint32_t *id, size_t n, bool skip);
+/* The whole text of ids: *len bytes, NUL bytes among them; free() it. INVAL
+ * names an id without a token. */
+char *tok_decode_all(const struct tok *t, const uint32_t *id, size_t n,
+                     size_t *len, struct err *err);
 bool tok_is_special(const struct tok *t, uint32_t id);
 
 /* Text of ids that come one by one, cut at whole characters. */
@@ -129,12 +133,13 @@ struct dataset {
     size_t cut; /* rows that max_length cut */
 };
 /* Reads JSONL: {"messages":[…]}, rendered (r may be NULL when no row needs
- * it), or {"tokens":[…],"weights":[…]}. Errors name file and line. Rows are
- * cut at the right to max_length tokens, 0 = never. vocab: ids at or above it
- * are refused. */
+ * it; why says what keeps it from being there), or
+ * {"tokens":[…],"weights":[…]}. Errors name file and line. Rows are cut at the
+ * right to max_length tokens, 0 = never. vocab: ids at or above it are refused.
+ */
 int dataset_read(struct dataset *rows, const char *path, const struct render *r,
-                 enum train_on on, size_t max_length, int64_t vocab,
-                 struct err *err);
+                 const char *why, enum train_on on, size_t max_length,
+                 int64_t vocab, struct err *err);
 void dataset_release(struct dataset *rows);
 
 #endif

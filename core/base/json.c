@@ -25,22 +25,36 @@ static bool json_deeper(const json_t *v, int depth) {
     return false;
 }
 
+#define JSON_FLAGS (JSON_REJECT_DUPLICATES | JSON_DECODE_ANY)
+
+static json_t *json_shallow(json_t *v, const char *what, struct err *err) {
+    if (!v || !json_deeper(v, 0))
+        return v;
+    json_decref(v);
+    err_set(err, ERR_INVAL, "%s: nested deeper than %d", what, JSON_DEPTH);
+    return NULL;
+}
+
 json_t *json_read(const char *text, size_t len, const char *what,
                   struct err *err) {
     json_error_t je;
-    json_t *v =
-        json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
-    if (!v) {
+    json_t *v = json_loadb(text, len, JSON_FLAGS, &je);
+    if (!v)
         err_set(err, ERR_INVAL, "%s: line %d, column %d: %s", what, je.line,
                 je.column, je.text);
-        return NULL;
-    }
-    if (json_deeper(v, 0)) {
-        json_decref(v);
-        err_set(err, ERR_INVAL, "%s: nested deeper than %d", what, JSON_DEPTH);
-        return NULL;
-    }
-    return v;
+    return json_shallow(v, what, err);
+}
+
+json_t *json_read_line(const char *line, size_t len, bool nul,
+                       struct err *err) {
+    json_error_t je;
+    while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r'))
+        len--; /* an end that comes too early is the line's, not the next's */
+    json_t *v =
+        json_loadb(line, len, JSON_FLAGS | (nul ? JSON_ALLOW_NUL : 0), &je);
+    if (!v)
+        err_set(err, ERR_INVAL, "JSON: column %d: %s", je.column, je.text);
+    return json_shallow(v, "JSON", err);
 }
 
 json_t *json_read_file(const char *path, size_t max, struct err *err) {

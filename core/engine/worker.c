@@ -68,6 +68,7 @@ struct worker {
     struct model *model;
     struct tok *tok;
     struct render *render;
+    struct err no_text; /* why one of these is NULL */
     pthread_mutex_t out;
     struct lane train, sample;
     struct hosted *hosted;
@@ -317,6 +318,7 @@ static int do_live_sample(struct worker *w, struct trainer *tr, struct job *j,
                         .net = trainer_net(tr),
                         .tok = w->tok,
                         .render = w->render,
+                        .no_text = w->no_text.msg,
                         .partial = live_partial,
                         .arg = j};
     return sample_run(&s, &p, &j->op.sample, res, err);
@@ -516,6 +518,7 @@ static struct sampler sampling_env(struct worker *w) {
                             .net = w->net,
                             .tok = w->tok,
                             .render = w->render,
+                            .no_text = w->no_text.msg,
                             .partial = on_partial,
                             .arg = w};
 }
@@ -661,16 +664,15 @@ static void worker_hello(struct worker *w) {
 }
 
 static int worker_open(struct worker *w, struct err *err) {
-    struct err no_text = {0};
     if (lane_open(w, &w->train, err) < 0 || lane_open(w, &w->sample, err) < 0)
         return -1;
     w->model = model_open(w->o.dir, w->train.kern, err);
     if (!w->model)
         return -1;
     w->net = net_new(w->model, w->sample.kern, err);
-    w->tok = tok_open(w->o.dir, &no_text);
+    w->tok = tok_open(w->o.dir, &w->no_text);
     if (w->tok)
-        w->render = render_open("auto", w->tok, w->o.dir, &no_text);
+        w->render = render_open("auto", w->tok, w->o.dir, &w->no_text);
     struct sched_opts o = {
         .s = sampling_env(w), .done = on_done, .pages = sample_pages(w->model)};
     w->sched = sched_new(&o, err);

@@ -136,18 +136,20 @@ static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
     int64_t vocab = mc.V, context = s->context = mc.max_pos;
     conf_release(&mc);
     s->tok = tok_open(model_dir, &no_text);
-    if (!s->tok && no_text.code != ERR_NOTFOUND)
+    if (!s->tok && no_text.code != ERR_NOTFOUND &&
+        no_text.code != ERR_UNSUPPORTED)
         return err_set(err, no_text.code, "%s", no_text.msg);
     if (s->tok &&
         !(s->render = render_open(s->c.renderer, s->tok, model_dir, err)))
         return -1;
     size_t most =
         (size_t)(s->c.max_length < context + 1 ? s->c.max_length : context + 1);
-    if (dataset_read(&s->rows, s->c.data, s->render, s->c.train_on, most, vocab,
-                     err) < 0)
+    if (dataset_read(&s->rows, s->c.data, s->render, no_text.msg, s->c.train_on,
+                     most, vocab, err) < 0)
         return -1;
-    if (*s->c.eval_data && dataset_read(&s->evals, s->c.eval_data, s->render,
-                                        s->c.train_on, most, vocab, err) < 0)
+    if (*s->c.eval_data &&
+        dataset_read(&s->evals, s->c.eval_data, s->render, no_text.msg,
+                     s->c.train_on, most, vocab, err) < 0)
         return -1;
     rows_drop_short(&s->rows);
     rows_drop_short(&s->evals);

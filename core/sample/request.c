@@ -14,11 +14,10 @@
 
 /* ---- prompts ---- */
 
-static int need_text(const struct sampler *s, struct err *err) {
-    return s->tok ? 0
-                  : err_set(err, ERR_UNSUPPORTED,
-                            "the model has no tokenizer.json, which text "
-                            "needs (send tokens)");
+static int need_text(const struct sampler *s, bool has, struct err *err) {
+    return has ? 0
+               : err_set(err, ERR_UNSUPPORTED, "text does not work: %s",
+                         s->no_text ? s->no_text : "there is no tokenizer");
 }
 
 static int req_messages(struct req *r, struct err *err) {
@@ -32,13 +31,14 @@ static int req_messages(struct req *r, struct err *err) {
 static int req_prompt(struct req *r, struct err *err) {
     const struct op_sample *op = r->op;
     int32_t V = model_conf(r->s->model)->V;
-    if (op->prompt != PROMPT_TOKENS && need_text(r->s, err) < 0)
+    if (op->prompt != PROMPT_TOKENS && need_text(r->s, r->s->tok, err) < 0)
         return -1;
     for (uint32_t i = 0; op->prompt == PROMPT_TOKENS && i < op->n_tokens; i++)
         tok_ids_push(&r->prompt, op->tokens[i]);
     if (op->prompt == PROMPT_TEXT)
         tok_encode(r->s->tok, op->text, strlen(op->text), TOK_BOS, &r->prompt);
-    if (op->prompt == PROMPT_MESSAGES && req_messages(r, err) < 0)
+    if (op->prompt == PROMPT_MESSAGES &&
+        (need_text(r->s, r->s->render, err) < 0 || req_messages(r, err) < 0))
         return -1;
     if (r->prompt.n == 0)
         return err_set(err, ERR_INVAL, "an empty prompt");
@@ -64,7 +64,7 @@ static int req_params(const struct req *r, struct err *err) {
     if (op->top_k_out > WIRE_TOP_MAX || op->prompt_top_k_out > WIRE_TOP_MAX)
         return err_set(err, ERR_INVAL, "at most %d likeliest tokens are told",
                        WIRE_TOP_MAX);
-    return op->n_stops > 0 || op->pieces ? need_text(r->s, err) : 0;
+    return op->n_stops > 0 || op->pieces ? need_text(r->s, r->s->tok, err) : 0;
 }
 
 static int req_limits(struct req *r, int32_t most, struct err *err) {

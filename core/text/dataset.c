@@ -39,8 +39,9 @@ static int row_tokens(const json_t *j, int64_t vocab, struct example *e,
     return 0;
 }
 
-static int row_parse(const json_t *j, const struct render *r, enum train_on on,
-                     int64_t vocab, struct example *e, struct err *err) {
+static int row_parse(const json_t *j, const struct render *r, const char *why,
+                     enum train_on on, int64_t vocab, struct example *e,
+                     struct err *err) {
     const json_t *messages = json_object_get(j, "messages");
     if (!json_is_object(j))
         return err_set(err, ERR_INVAL, "a JSON object is wanted");
@@ -50,8 +51,8 @@ static int row_parse(const json_t *j, const struct render *r, enum train_on on,
         return err_set(err, ERR_INVAL, "neither messages nor tokens in it");
     if (!r)
         return err_set(err, ERR_INVAL,
-                       "messages need the model's tokenizer.json, which it "
-                       "does not have (use rows of tokens)");
+                       "messages need a tokenizer (rows of tokens do not): %s",
+                       why);
     return render_example(r, messages, on, false, e, err);
 }
 
@@ -63,25 +64,26 @@ static void row_cut(struct dataset *rows, struct example *e,
     rows->cut++;
 }
 
-static int row_add(struct dataset *rows, size_t *cap, const char *line,
-                   size_t len, const struct render *r, enum train_on on,
-                   size_t max_length, int64_t vocab, struct err *err) {
-    struct example e = {0};
-    json_t *j = json_read(line, len, "JSON", err);
-    int rc = j ? row_parse(j, r, on, vocab, &e, err) : -1;
-    json_decref(j);
-    if (rc < 0) {
-        example_release(&e);
-        return -1;
-    }
+static void row_add(struct dataset *rows, size_t *cap, struct example *e,
+                    size_t max_length) {
     if (rows->n == *cap) {
         *cap = *cap ? 2 * *cap : 256;
         rows->row = realloc(rows->row, *cap * sizeof *rows->row);
         CHECK(rows->row, "out of memory for %zu rows", *cap);
     }
-    row_cut(rows, &e, max_length);
-    rows->row[rows->n++] = e;
-    return 0;
+    row_cut(rows, e, max_length);
+    rows->row[rows->n++] = *e;
+}
+
+static int row_read(const char *line, size_t len, const struct render *r,
+                    const char *why, enum train_on on, int64_t vocab,
+                    struct example *e, struct err *err) {
+    json_t *j = json_read_line(line, len, false, err);
+    int rc = j ? row_parse(j, r, why, on, vocab, e, err) : -1;
+    json_decref(j);
+    if (rc < 0)
+        example_release(e);
+    return rc;
 }
 
 static bool is_blank(const char *s, size_t n) {
@@ -92,8 +94,8 @@ static bool is_blank(const char *s, size_t n) {
 }
 
 int dataset_read(struct dataset *rows, const char *path, const struct render *r,
-                 enum train_on on, size_t max_length, int64_t vocab,
-                 struct err *err) {
+                 const char *why, enum train_on on, size_t max_length,
+                 int64_t vocab, struct err *err) {
     memset(rows, 0, sizeof *rows);
     FILE *f = fopen(path, "re");
     char *line = NULL;
@@ -105,6 +107,7 @@ int dataset_read(struct dataset *rows, const char *path, const struct render *r,
     errno = 0;
     while (rc == 0 && (len = getline(&line, &room, f)) >= 0) {
         size_t n = (size_t)len, skip = 0;
+        struct example e = {0};
         number++;
         if (number == 1 && n >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0)
             skip = 3;
@@ -113,9 +116,10 @@ int dataset_read(struct dataset *rows, const char *path, const struct render *r,
         if (n > ROW_LINE_MAX)
             rc = err_set(err, ERR_TOOBIG, "more than %d bytes", ROW_LINE_MAX);
         else
-            rc = row_add(rows, &cap, line + skip, n - skip, r, on, max_length,
-                         vocab, err);
-        if (rc < 0)
+            rc = row_read(line + skip, n - skip, r, why, on, vocab, &e, err);
+        if (rc == 0)
+            row_add(rows, &cap, &e, max_length);
+        else
             err_ctx(err, "%s:%zu", path, number);
     }
     if (rc == 0 && ferror(f))

@@ -597,6 +597,21 @@ char *tok_decode(const struct tok *t, const uint32_t *id, size_t n, bool skip) {
     return text;
 }
 
+char *tok_decode_all(const struct tok *t, const uint32_t *id, size_t n,
+                     size_t *len, struct err *err) {
+    for (size_t i = 0; i < n; i++)
+        if (id[i] >= (uint32_t)t->size || !t->bytes[id[i]]) {
+            err_set(err, ERR_INVAL,
+                    "token %u at position %zu: the vocabulary has %d", id[i], i,
+                    t->size);
+            return NULL;
+        }
+    char *raw = decode_raw(t, id, n, false, len);
+    char *text = utf8_lossy(raw, *len, len);
+    free(raw);
+    return text;
+}
+
 char *tok_stream_next(const struct tok *t, struct tok_stream *s, uint32_t id) {
     size_t len = 0;
     bool last = id == UINT32_MAX;
