@@ -17,6 +17,11 @@
 
 enum key_type { KEY_STR, KEY_INT, KEY_NUM, KEY_BOOL, KEY_LIST };
 
+enum {
+    KEY_PATH = 1,  /* made absolute by who parses */
+    KEY_BELOW = 2, /* max itself is not allowed */
+};
+
 struct recipe_key {
     const char *name;
     enum key_type type;
@@ -25,7 +30,7 @@ struct recipe_key {
     const char *choices; /* "a|b|c", NULL = free */
     const char *unit;
     const char *help;
-    bool is_path; /* made absolute by who parses */
+    int flags; /* KEY_PATH, KEY_BELOW */
 };
 
 struct recipe {

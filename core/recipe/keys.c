@@ -16,9 +16,9 @@
 static const struct recipe_key sft_keys[] = {
     {"model", KEY_STR, NULL, 0, 0, NULL, "", "base model's registered name", 0},
     {"data", KEY_STR, NULL, 0, 0, NULL, "", "JSONL file of rows to train on",
-     1},
+     KEY_PATH},
     {"eval_data", KEY_STR, "", 0, 0, NULL, "", "JSONL file of held-out rows",
-     1},
+     KEY_PATH},
     {"test_size", KEY_NUM, "0", 0, BIG, NULL, "",
      "rows of data held out: a count, or a share below 1", 0},
     {"renderer", KEY_STR, "auto", 0, 0, NULL, "",
@@ -48,8 +48,8 @@ static const struct recipe_key sft_keys[] = {
     {"reduction", KEY_STR, "mean", 0, 0, "mean|token|sum", "",
      "weights: each row sums to 1 | divided by the batch's sum | as they are",
      0},
-    {"adam_beta1", KEY_NUM, "0.9", 0, 1, NULL, "", "", 0},
-    {"adam_beta2", KEY_NUM, "0.95", 0, 1, NULL, "", "", 0},
+    {"adam_beta1", KEY_NUM, "0.9", 0, 1, NULL, "", "", KEY_BELOW},
+    {"adam_beta2", KEY_NUM, "0.95", 0, 1, NULL, "", "", KEY_BELOW},
     {"adam_eps", KEY_NUM, "1e-8", 0, 1, NULL, "", "", 0},
     {"weight_decay", KEY_NUM, "0", 0, 1e3, NULL, "", "decoupled, as AdamW", 0},
     {"grad_clip_norm", KEY_NUM, "0", 0, 1e9, NULL, "",
@@ -127,7 +127,7 @@ static int key_unknown(const struct recipe *r, const char *name,
             best = i;
         }
     }
-    if (least <= 4)
+    if (3 * least <= (int)strlen(r->keys[best].name))
         return err_set(err, ERR_USAGE,
                        "%s has no key '%.64s' (did you mean "
                        "%s?)",
@@ -165,9 +165,10 @@ static json_t *value_number(const struct recipe_key *k, const char *v,
         err_set(err, ERR_USAGE, "%s=%.64s: an integer is wanted", k->name, v);
         return NULL;
     }
-    if (d < k->min || d > k->max) {
-        err_set(err, ERR_USAGE, "%s=%.64s: from %g to %g is allowed", k->name,
-                v, k->min, k->max);
+    bool below = k->flags & KEY_BELOW;
+    if (d < k->min || d > k->max || (below && d == k->max)) {
+        err_set(err, ERR_USAGE, "%s=%.64s: from %g to %s%g is allowed", k->name,
+                v, k->min, below ? "below " : "", k->max);
         return NULL;
     }
     return k->type == KEY_INT ? json_integer((json_int_t)d) : json_real(d);
@@ -221,7 +222,7 @@ static json_t *value_of(const struct recipe_key *k, const char *v,
                 k->choices);
         return NULL;
     }
-    json_t *j = k->is_path ? value_path(v) : json_string(v);
+    json_t *j = (k->flags & KEY_PATH) ? value_path(v) : json_string(v);
     if (!j)
         err_set(err, ERR_USAGE, "%s: not UTF-8", k->name);
     return j;
