@@ -21,6 +21,11 @@ static void found(struct check *c, const char *text) {
     c->findings++;
 }
 
+static void unheard(void *arg, const char *finding) {
+    (void)arg;
+    (void)finding;
+}
+
 /* SQLite's own lines; a page too damaged to be checked is a finding too. */
 static int check_pages(struct check *c, bool full) {
     sqlite3_stmt *q;
@@ -105,19 +110,21 @@ static int check_files(struct check *c) {
 
 int store_check(struct store *st, bool full, store_report_fn *report,
                 void *arg) {
-    struct check c = {.st = st, .report = report, .arg = arg};
+    struct check c = {
+        .st = st, .report = report ? report : unheard, .arg = arg};
     read_enter(st, "check the store");
     int rc = check_pages(&c, full);
-    if (rc == 0 && c.findings == 0)
+    bool whole = c.findings == 0; /* else nothing that is read counts */
+    if (rc == 0 && whole)
         rc = check_references(&c);
-    if (rc == 0 && c.findings == 0)
+    if (rc == 0 && whole)
         rc = check_counts(&c);
-    if (rc == 0 && c.findings == 0)
+    if (rc == 0 && whole)
         rc = check_files(&c);
-    if (rc == 0 && c.findings == 0 && full)
-        rc = series_check(st, report, arg, &c.findings);
-    if (rc == 0 && c.findings == 0 && full)
-        rc = ops_check(st, report, arg, &c.findings);
+    if (rc == 0 && whole && full)
+        rc = series_check(st, c.report, arg, &c.findings);
+    if (rc == 0 && whole && full)
+        rc = ops_check(st, c.report, arg, &c.findings);
     if (rc < 0 && c.findings == 0)
         return rc;
     if (c.findings == 0)

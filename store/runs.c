@@ -37,13 +37,52 @@ int store_model_add(struct store *st, const struct store_model *m) {
     return rc < 0 ? rc : tx_leave(st, model_insert(st, m));
 }
 
+/* What stands on a base model, a text each. */
+static const char model_users[] =
+    "SELECT 'run '||id||' is not over (`fettle kill '||id||'` ends it)'"
+    " FROM run WHERE model=?1 AND state<3"
+    " UNION ALL SELECT 'run '||t.run||' can still be resumed (`fettle kill '||"
+    "t.run||'` ends it)' FROM tmodel t JOIN run r ON r.id=t.run"
+    " WHERE t.base=?1 AND t.state=0 AND r.state>=3"
+    " UNION ALL SELECT 'training model m'||n||' is on it' FROM tmodel"
+    " WHERE base=?1 AND state=0 AND run=0"
+    " UNION ALL SELECT 'deployment '||d.name||' serves it (`fettle undeploy '||"
+    "d.name||'`)' FROM deployment d JOIN version v ON v.deployment=d.name AND"
+    " v.version=d.version WHERE v.model=?1 AND d.state!=3"
+    " UNION ALL SELECT 'checkpoint '||id||' needs it (`fettle ckpt rm '||id||"
+    "'`)' FROM ckpt WHERE model=?1";
+
+/* STORE_CONFLICT names the first few that need the model. */
+static int model_unused(struct store *st, const char *name) {
+    enum { TOLD = 3 };
+    sqlite3_stmt *q;
+    char text[400] = "", more[40] = "";
+    size_t len = 0;
+    int n = 0, rc = db_query(st, &q, model_users, "s", name);
+    while (rc >= 0 && (rc = db_next(st, q)) == 1) {
+        if (n++ >= TOLD || len >= sizeof text)
+            continue;
+        len += (size_t)snprintf(text + len, sizeof text - len, "%s%s",
+                                n > 1 ? "; " : "",
+                                (const char *)sqlite3_column_text(q, 0));
+    }
+    if (rc < 0 || n == 0)
+        return rc;
+    if (n > TOLD)
+        snprintf(more, sizeof more, "; and %d more", n - TOLD);
+    return db_err(st, STORE_CONFLICT, "'%s' is in use: %s%s", name, text, more);
+}
+
 int store_model_rm(struct store *st, const char *name) {
     int rc = tx_enter(st, "remove model");
     if (rc < 0)
         return rc;
-    rc = db_exec(st, "DELETE FROM model WHERE name=?", "s", name);
+    rc = model_unused(st, name);
+    if (rc == 0)
+        rc = db_exec(st, "DELETE FROM model WHERE name=?", "s", name);
     if (rc == 0 && db_changes(st) == 0)
-        rc = db_err(st, STORE_NOTFOUND, "no model '%s'", name);
+        rc = db_err(st, STORE_NOTFOUND, "no model '%s' (`fettle model list`)",
+                    name);
     return tx_leave(st, rc);
 }
 

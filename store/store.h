@@ -92,9 +92,9 @@ void store_rollback(struct store *st);
 int store_generation(struct store *st, int64_t *gen);
 
 /* Verifies structure, references and journal files; full: every index entry,
- * curves against their points, every op's bytes too. Calls report for each
- * finding; returns STORE_OK when there was none, else STORE_CORRUPT. Never
- * writes. */
+ * curves against their points, every op's bytes too. Calls report (which may
+ * be NULL) for each finding; returns STORE_OK when there was none, else
+ * STORE_CORRUPT. Never writes. */
 typedef void store_report_fn(void *arg, const char *finding);
 int store_check(struct store *st, bool full, store_report_fn *report,
                 void *arg);
@@ -113,6 +113,8 @@ struct store_models {
 /* STORE_EXISTS when the name is taken with another directory; the same name
  * and directory again updates family and params. */
 int store_model_add(struct store *st, const struct store_model *m);
+/* The registration only. STORE_CONFLICT names what needs it: runs that are not
+ * over or can be resumed, deployments that are not stopped, checkpoints. */
 int store_model_rm(struct store *st, const char *name);
 /* All by name; or the one of that name, else STORE_NOTFOUND. */
 int store_models(struct store *st, struct store_models *rows);

@@ -152,6 +152,10 @@ int err_store(struct err *err, struct store *st, int rc);
 
 /* ---- super.c: workers and training models ---- */
 struct worker *worker_get(struct daemon *d, const char *base, struct err *err);
+/* CONFLICT while a request runs on this base. */
+int worker_idle(struct daemon *d, const char *base, struct err *err);
+/* Its registration goes: the next worker takes what is registered then. */
+void worker_retire(struct daemon *d, const char *base);
 void workers_tick(struct daemon *d);
 void workers_stop(struct daemon *d); /* takes the lock itself */
 struct tmodel *tmodel_find(struct daemon *d, const char *id);

@@ -127,6 +127,28 @@ static int r_model_add(const struct request *q, const struct match *m,
     return rc == STORE_OK ? done(a) : err_store(err, q->d->st, rc);
 }
 
+static bool is_model(struct daemon *d, const char *name) {
+    struct store_models rows = {0};
+    int rc = store_model_get(d->st, name, &rows);
+    store_models_free(&rows);
+    return rc == STORE_OK;
+}
+
+/* The registration only, and the worker that was started for it. */
+static int r_model_rm(const struct request *q, const struct match *m,
+                      struct answer *a, struct err *err) {
+    const char *name;
+    if (json_get_str(m->body, "name", &name, "", err) < 0)
+        return -1;
+    if (worker_idle(q->d, name, err) < 0)
+        return -1;
+    int rc = store_model_rm(q->d->st, name);
+    if (rc != STORE_OK)
+        return err_store(err, q->d->st, rc);
+    worker_retire(q->d, name);
+    return done(a);
+}
+
 /* ---- runs ---- */
 
 static int r_run_add(const struct request *q, const struct match *m,
@@ -602,6 +624,11 @@ static int r_deploy(const struct request *q, const struct match *m,
     if (precision < 0)
         return err_set(err, ERR_INVAL,
                        "precision '%.40s': exact, q8 or q4 is wanted", as);
+    if (is_model(d, name))
+        return err_set(err, ERR_CONFLICT,
+                       "deploy %s: a model is registered as %s (take another "
+                       "name)",
+                       name, name);
     int rc = store_target(d->st, ckpt, &t);
     if (rc == STORE_NOTFOUND)
         return err_set(err, ERR_NOTFOUND, "no checkpoint or model '%.100s'",
@@ -698,6 +725,7 @@ static const struct route_row route_rows[] = {
     {"POST", "/fettle/v1/stop", BODY_NONE, r_stop},
     {"GET", "/fettle/v1/models", BODY_NONE, r_models},
     {"POST", "/fettle/v1/models", BODY_JSON, r_model_add},
+    {"DELETE", "/fettle/v1/models", BODY_JSON, r_model_rm},
     {"POST", "/fettle/v1/runs", BODY_JSON, r_run_add},
     {"GET", "/fettle/v1/runs/#", BODY_NONE, r_run},
     {"POST", "/fettle/v1/runs/#/pause", BODY_NONE, r_pause},

@@ -508,10 +508,24 @@ static void *worker_reader(void *arg) {
     return NULL;
 }
 
+/* Where its model is: the name may have come back with another directory. */
+static int worker_find_dir(struct worker *w, struct err *err) {
+    struct store_models rows = {0};
+    int rc = store_model_get(w->d->st, w->name, &rows);
+    if (rc == STORE_OK) {
+        free(w->dir);
+        w->dir = fs_path("%s", rows.row->dir);
+    }
+    store_models_free(&rows);
+    return err_store(err, w->d->st, rc);
+}
+
 static int worker_spawn(struct worker *w, struct err *err) {
     struct daemon *d = w->d;
     int fd[2];
     char threads[16];
+    if (worker_find_dir(w, err) < 0)
+        return -1;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0)
         return err_sys(err, "start worker");
     char *log = fs_path("%s/log/worker.log", d->o.home);
@@ -565,7 +579,6 @@ struct worker *worker_get(struct daemon *d, const char *base, struct err *err) {
     CHECK(w, "out of memory for a worker");
     w->d = d;
     snprintf(w->name, sizeof w->name, "%s", base);
-    w->dir = fs_path("%s", rows.row->dir);
     w->state = WORKER_DOWN;
     store_models_free(&rows);
     d->worker[d->n_workers++] = w;
@@ -694,6 +707,22 @@ static bool worker_wanted(const struct worker *w) {
             wanted |= strcmp(rows.row[i].model, w->name) == 0;
     store_deployments_free(&rows);
     return wanted;
+}
+
+int worker_idle(struct daemon *d, const char *base, struct err *err) {
+    for (const struct flow *f = d->flows; f; f = f->next)
+        if (f->worker && !f->done && strcmp(f->worker->name, base) == 0)
+            return err_set(err, ERR_CONFLICT,
+                           "%s: a request runs on it (try again when it is "
+                           "answered)",
+                           base);
+    return 0;
+}
+
+void worker_retire(struct daemon *d, const char *base) {
+    for (int i = 0; i < d->n_workers; i++)
+        if (strcmp(d->worker[i]->name, base) == 0 && d->worker[i]->has_reader)
+            kill(d->worker[i]->pid, SIGKILL);
 }
 
 void workers_tick(struct daemon *d) {

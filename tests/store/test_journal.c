@@ -302,6 +302,7 @@ START_TEST(damaged_journal_files_are_noticed) {
     close(fd);
     ck_assert_int_eq(store_op_get(h.st, model, 0, &r), STORE_CORRUPT);
     ck_assert_int_eq(store_check(h.st, false, note, finding), STORE_CORRUPT);
+    ck_assert_int_eq(store_check(h.st, false, NULL, NULL), STORE_CORRUPT);
     ck_assert_ptr_nonnull(strstr(finding, "m1-0.op"));
     unlink(path);
     ck_assert_int_eq(store_op_get(h.st, model, 0, &r), STORE_CORRUPT);

@@ -288,6 +288,44 @@ START_TEST(models_are_registered_once) {
 }
 END_TEST
 
+static void rm_refused(const char *want) {
+    ck_assert_int_eq(store_model_rm(h.st, "Qwen/Qwen3-0.6B"), STORE_CONFLICT);
+    ck_assert_msg(strstr(store_errmsg(h.st), want) != NULL, "no '%s' in: %s",
+                  want, store_errmsg(h.st));
+}
+
+START_TEST(a_model_that_is_needed_is_not_removed) {
+    struct store_model m = {
+        .name = "Qwen/Qwen3-0.6B", .dir = "/models/q", .family = "qwen3"};
+    struct store_ckpt c = {.name = "final",
+                           .kind = "state",
+                           .model = "Qwen/Qwen3-0.6B",
+                           .step = 3};
+    const uint8_t sha[STORE_SHA_LEN] = {1};
+    char id[STORE_NAME_MAX];
+    ok(h.st, store_model_add(h.st, &m));
+    c.run = add("a", "sft", NULL, NULL);
+    rm_refused("run 1 is not over");
+    ok(h.st, store_tmodel_add(h.st, c.run, c.model, sha, 5, id));
+    ok(h.st, store_ckpt_add(h.st, &c));
+    ok(h.st, store_run_state(h.st, c.run, STORE_RUN_FAILED, "x", 6));
+    rm_refused("run 1 can still be resumed");
+    ok(h.st, store_tmodel_state(h.st, id, STORE_TMODEL_CLOSED, NULL));
+    rm_refused("checkpoint 1/final");
+    ok(h.st, store_deploy(h.st, "d", "", c.model, NULL, 7, NULL));
+    rm_refused("deployment d");
+    ok(h.st, store_deploy_state(h.st, "d", STORE_DEPLOY_STOPPED, NULL, 8));
+    ok(h.st, store_ckpt_deleting(h.st, "1/final"));
+    ok(h.st, store_ckpt_rm(h.st, "1/final"));
+    for (int i = 0; i < 5; i++)
+        add("b", "sft", NULL, NULL);
+    rm_refused("; and 2 more");
+    for (int64_t run = 2; run <= 6; run++)
+        ok(h.st, store_run_state(h.st, run, STORE_RUN_KILLED, NULL, 9));
+    ok(h.st, store_model_rm(h.st, m.name));
+}
+END_TEST
+
 START_TEST(samples_are_kept_once_and_found_by_step_and_prompt) {
     struct store_samples r;
     int64_t run = add("a", "sft", NULL, NULL), *steps;
@@ -529,6 +567,7 @@ Suite *runs_suite(void) {
     tcase_add_test(t, filters_have_a_limit);
     tcase_add_test(t, lists_are_paged_newest_first);
     tcase_add_test(t, models_are_registered_once);
+    tcase_add_test(t, a_model_that_is_needed_is_not_removed);
     tcase_add_test(t, samples_are_kept_once_and_found_by_step_and_prompt);
     tcase_add_test(t, warnings_are_alerts_until_they_are_read);
     tcase_add_test(t, checkpoints_are_promoted_and_protected);
