@@ -103,6 +103,10 @@ static const struct cli_verb verbs[] = {
      cli_model_add, NULL},
     {"model list", "", "registered models", "", 0, 0, 0, cli_model_list, NULL},
     {"model info", "NAME", "one model", "", 1, 1, 0, cli_model_info, NULL},
+    {"model rm", "NAME", "forget a model; its files stay",
+     "Refused while a run that is not over, a deployment or a checkpoint "
+     "needs it.",
+     1, 1, 0, cli_model_rm, NULL},
     {"run", "RECIPE KEY=VALUE...", "start a job",
      "  fettle run sft model=Qwen/Qwen3-0.6B data=chat.jsonl\n"
      "  fettle run sft model=m data=d.jsonl lora_rank=0 --wait --json\n"

@@ -77,9 +77,9 @@ void cli_print_text(const char *text);
 cli_fn cli_runs, cli_show, cli_metrics, cli_ckpts, cli_deployments, cli_jobs,
     cli_logs, cli_model_list, cli_model_info, cli_status, cli_doctor, cli_fsck,
     cli_recipes;
-cli_fn cli_serve, cli_stop, cli_worker, cli_job, cli_model_add, cli_run,
-    cli_pause, cli_resume, cli_kill, cli_promote, cli_deploy, cli_undeploy,
-    cli_export, cli_ckpt_rm, cli_demo, cli_starter;
+cli_fn cli_serve, cli_stop, cli_worker, cli_job, cli_model_add, cli_model_rm,
+    cli_run, cli_pause, cli_resume, cli_kill, cli_promote, cli_deploy,
+    cli_undeploy, cli_export, cli_ckpt_rm, cli_demo, cli_starter;
 cli_fn cli_sample, cli_chat, cli_logprobs, cli_tokenize, cli_detokenize,
     cli_render;
 cli_fn cli_help, cli_completion, cli_bench;

@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "core/model.h"
 #include "core/recipe.h"
+#include "core/text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -205,9 +206,38 @@ json_t *cli_model_probe(const char *name, const char *dir, struct err *err) {
     return body;
 }
 
+/* A tokenizer that is damaged is an error, one that this program lacks or that
+ * is not there a warning: tokens work without. */
+static int model_text(const char *dir, struct err *no_text, struct err *err) {
+    struct tok *t = tok_open(dir, no_text);
+    tok_close(t);
+    if (t || no_text->code == ERR_UNSUPPORTED || no_text->code == ERR_NOTFOUND)
+        return 0;
+    return err_set(err, no_text->code, "%s", no_text->msg);
+}
+
 int cli_model_add(struct cli *c, struct err *err) {
+    struct err no_text = {0};
     json_t *body = cli_model_probe(c->arg[0], c->arg[1], err);
-    return body ? call(c, "POST", "/fettle/v1/models", body, "added", err) : -1;
+    if (!body)
+        return -1;
+    const char *dir = json_string_value(json_object_get(body, "dir"));
+    if (model_text(dir, &no_text, err) < 0) {
+        json_decref(body);
+        return -1;
+    }
+    int rc = call(c, "POST", "/fettle/v1/models", body, "added", err);
+    if (rc == 0 && no_text.code) {
+        c->note("fettle: text will not work: ");
+        c->note(no_text.msg);
+        c->note("\n");
+    }
+    return rc;
+}
+
+int cli_model_rm(struct cli *c, struct err *err) {
+    return call(c, "DELETE", "/fettle/v1/models",
+                json_pack("{s:s}", "name", c->arg[0]), "removed", err);
 }
 
 /* ---- export ---- */

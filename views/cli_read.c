@@ -255,6 +255,23 @@ int cli_metrics(struct cli *c, struct err *err) {
     return rc;
 }
 
+static void log_print(const struct cli *c, char *line, size_t n) {
+    if (!c->json) {
+        cli_print_text(line);
+        return;
+    }
+    while (n > 0 && line[n - 1] == '\n')
+        n--;
+    line[n] = 0;
+    json_t *j = json_stringn(line, n);
+    if (!j) { /* what a program wrote need not be UTF-8 */
+        for (char *p = line; *p; p++)
+            *p = (unsigned char)*p < 0x80 ? *p : '?';
+        j = json_string(line);
+    }
+    cli_print_json(json_pack("{s:o}", "line", j), true);
+}
+
 int cli_logs(struct cli *c, struct err *err) {
     struct store *st = cli_store(c, err);
     struct store_runs rows = {0};
@@ -263,7 +280,9 @@ int cli_logs(struct cli *c, struct err *err) {
         int64_t run = rows.row->id;
         char *path = fs_path("%s/log/job-%lld.log", c->home, (long long)run);
         FILE *f = fopen(path, "re");
-        char line[2048];
+        char *line = NULL;
+        size_t room = 0;
+        ssize_t n;
         bool over = false;
         while (f && !over) {
             struct store_runs now = {0};
@@ -271,8 +290,8 @@ int cli_logs(struct cli *c, struct err *err) {
                    (store_run_get(st, run, &now) == STORE_OK &&
                     now.row->state > STORE_RUN_PAUSED);
             store_runs_free(&now);
-            while (fgets(line, sizeof line, f))
-                cli_print_text(line);
+            while ((n = getline(&line, &room, f)) >= 0)
+                log_print(c, line, (size_t)n);
             clearerr(f);
             fflush(stdout);
             if (!over)
@@ -280,6 +299,7 @@ int cli_logs(struct cli *c, struct err *err) {
         }
         if (f)
             fclose(f);
+        free(line);
         free(path);
     }
     store_runs_free(&rows);
@@ -663,17 +683,26 @@ int cli_doctor(struct cli *c, struct err *err) {
     return 0;
 }
 
-static void fsck_print(void *arg, const char *finding) {
-    (void)arg;
-    cli_print_text(finding);
-    putchar('\n');
+struct fsck {
+    bool json;
+    json_t *findings; /* texts */
+};
+
+static void fsck_found(void *arg, const char *finding) {
+    struct fsck *f = arg;
+    json_t *text = json_string(finding);
+    if (!f->json) {
+        cli_print_text(finding);
+        putchar('\n');
+    }
+    json_array_append_new(f->findings, text ? text : json_string("?"));
 }
 
-/* Every byte of every checkpoint that the store knows; the first error
- * stays. */
-static int fsck_ckpts(struct cli *c, struct store *st, struct err *err) {
+/* Every byte of every checkpoint that the store knows. */
+static int fsck_ckpts(struct cli *c, struct store *st, struct fsck *f,
+                      struct err *err) {
     struct store_ckpts rows = {0};
-    int rc = store_ckpts(st, -1, &rows), bad = 0;
+    int rc = store_ckpts(st, -1, &rows);
     if (rc != STORE_OK)
         return cli_store_err(err, st, rc);
     for (int i = 0; i < rows.n; i++) {
@@ -681,31 +710,40 @@ static int fsck_ckpts(struct cli *c, struct store *st, struct err *err) {
         struct manifest m;
         struct err e = {0};
         if (ckpt_verify(path, &m, &e) < 0) {
-            bad++;
-            if (!c->json)
-                fsck_print(NULL, e.msg);
-            err_set(err, ERR_CORRUPT, "fsck: checkpoint %s: %s", rows.row[i].id,
-                    e.msg);
+            err_ctx(&e, "checkpoint %s", rows.row[i].id);
+            fsck_found(f, e.msg);
+            err_set(err, ERR_CORRUPT, "fsck: %s", e.msg);
         }
         free(path);
     }
     store_ckpts_free(&rows);
-    return bad ? -1 : 0;
+    return err->code ? -1 : 0;
 }
 
+/* With --json the findings are the answer, and no error is told beside. */
 int cli_fsck(struct cli *c, struct err *err) {
     struct store *st = cli_store(c, err);
     if (!st)
         return err->code ? -1 : 0;
-    int rc = store_check(st, true, c->json ? NULL : fsck_print, NULL);
-    int out =
-        rc == STORE_OK ? fsck_ckpts(c, st, err) : cli_store_err(err, st, rc);
+    struct fsck f = {.json = c->json, .findings = json_array()};
+    struct err bad = {0};
+    int rc = store_check(st, true, fsck_found, &f);
+    if (rc != STORE_OK)
+        cli_store_err(&bad, st, rc);
+    fsck_ckpts(c, st, &f, &bad); /* the first error stays */
     store_close(st);
-    if (out == 0 && c->json)
-        cli_print_json(json_pack("{s:b}", "ok", 1), false);
-    else if (out == 0)
+    if (bad.code && (!c->json || json_array_size(f.findings) == 0)) {
+        err_set(err, bad.code, "%s", bad.msg);
+    } else if (c->json) {
+        c->status = bad.code ? err_exit(bad.code) : 0;
+        cli_print_json(json_pack("{s:b, s:O}", "ok", bad.code == 0, "findings",
+                                 f.findings),
+                       false);
+    } else {
         puts("the store and its checkpoints are sound");
-    return out;
+    }
+    json_decref(f.findings);
+    return err->code ? -1 : 0;
 }
 
 int cli_recipes(struct cli *c, struct err *err) {

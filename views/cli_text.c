@@ -41,25 +41,52 @@ static char *messages_read(const char *path, struct err *err) {
     return out;
 }
 
+static int range(bool ok, const char *name, double v, const char *want,
+                 struct err *err) {
+    return ok ? 0
+              : err_set(err, ERR_USAGE, "%s %g: a number %s is wanted", name, v,
+                        want);
+}
+
+/* As the sampler will see it, in f32. */
+static int temperature_opt(struct cli *c, double dflt, float *v,
+                           struct err *err) {
+    double t;
+    if (cli_opt_num(c, "--temperature", dflt, &t, err) < 0)
+        return -1;
+    *v = (float)t;
+    return range(*v >= 0 && isfinite(*v), "--temperature", t, "from 0 up", err);
+}
+
+static int filter_opts(struct cli *c, struct op_sample *o, struct err *err) {
+    double top_p, min_p;
+    if (cli_opt_num(c, "--top-p", 1, &top_p, err) < 0 ||
+        cli_opt_num(c, "--min-p", 0, &min_p, err) < 0)
+        return -1;
+    o->top_p = (float)top_p;
+    o->min_p = (float)min_p;
+    return range(o->top_p > 0 && top_p <= 1, "--top-p", top_p,
+                 "above 0, at most 1", err) < 0 ||
+                   range(min_p >= 0 && min_p <= 1, "--min-p", min_p,
+                         "from 0 to 1", err) < 0
+               ? -1
+               : 0;
+}
+
 static int sample_params(struct cli *c, struct op_sample *o, struct err *err) {
     int64_t max, top_k, n, seed, told;
-    double temperature, top_p, min_p;
     if (cli_opt_int(c, "--top-logprobs", 0, 0, WIRE_TOP_MAX, &told, err) < 0 ||
-        cli_opt_num(c, "--min-p", 0, &min_p, err) < 0 ||
         cli_opt_int(c, "--max-tokens", 256, 1, 1 << 20, &max, err) < 0 ||
         cli_opt_int(c, "--top-k", -1, -1, 1 << 24, &top_k, err) < 0 ||
         cli_opt_int(c, "--n", 1, 1, 256, &n, err) < 0 ||
         cli_opt_int(c, "--seed", -1, 0, INT64_MAX, &seed, err) < 0 ||
-        cli_opt_num(c, "--temperature", 1, &temperature, err) < 0 ||
-        cli_opt_num(c, "--top-p", 1, &top_p, err) < 0)
+        temperature_opt(c, 1, &o->temperature, err) < 0 ||
+        filter_opts(c, o, err) < 0)
         return -1;
     o->max_tokens = (uint32_t)max;
     o->top_k = (int32_t)top_k;
     o->n = (uint32_t)n;
     o->seed = seed >= 0 ? (uint64_t)seed : drawn_seed();
-    o->temperature = (float)temperature;
-    o->top_p = (float)top_p;
-    o->min_p = (float)min_p;
     o->default_stop = true;
     o->top_k_out = (uint32_t)told;
     o->prompt_logprobs = cli_opt(c, "--prompt-logprobs") != NULL;
@@ -215,17 +242,17 @@ static int chat_turn(struct cli *c, struct client *cl, json_t *messages,
 
 int cli_chat(struct cli *c, struct err *err) {
     int64_t max, seed;
-    double temperature;
+    float temperature;
     const char *system = cli_opt(c, "--system");
     if (cli_opt_int(c, "--max-tokens", 512, 1, 1 << 20, &max, err) < 0 ||
         cli_opt_int(c, "--seed", -1, 0, INT64_MAX, &seed, err) < 0 ||
-        cli_opt_num(c, "--temperature", 0.7, &temperature, err) < 0)
+        temperature_opt(c, 0.7, &temperature, err) < 0)
         return -1;
     struct op_sample o = {.target = {.ckpt = ""},
                           .prompt = PROMPT_MESSAGES,
                           .n = 1,
                           .max_tokens = (uint32_t)max,
-                          .temperature = (float)temperature,
+                          .temperature = temperature,
                           .top_k = -1,
                           .top_p = 1,
                           .seed = seed >= 0 ? (uint64_t)seed : drawn_seed(),
@@ -272,7 +299,9 @@ int cli_chat(struct cli *c, struct err *err) {
 
 typedef int line_fn(struct cli *c, const json_t *j, void *arg, struct err *err);
 
-static int each_line(struct cli *c, line_fn *fn, void *arg, struct err *err) {
+/* nul: strings may hold NUL bytes. */
+static int each_line(struct cli *c, line_fn *fn, bool nul, void *arg,
+                     struct err *err) {
     char *line = NULL;
     size_t room = 0, number = 0;
     ssize_t n;
@@ -281,7 +310,7 @@ static int each_line(struct cli *c, line_fn *fn, void *arg, struct err *err) {
         number++;
         if (strspn(line, " \t\r\n") == (size_t)n)
             continue;
-        json_t *j = json_read(line, (size_t)n, "JSON", err);
+        json_t *j = json_read_line(line, (size_t)n, nul, err);
         rc = j ? fn(c, j, arg, err) : -1;
         json_decref(j);
         if (rc < 0)
@@ -341,7 +370,7 @@ static int logprobs_line(struct cli *c, const json_t *j, void *arg,
 
 int cli_logprobs(struct cli *c, struct err *err) {
     struct client *cl = cli_client(c, true, err);
-    int rc = cl ? each_line(c, logprobs_line, cl, err) : -1;
+    int rc = cl ? each_line(c, logprobs_line, false, cl, err) : -1;
     client_close(cl);
     return rc;
 }
@@ -384,11 +413,13 @@ static int detokenize_line(struct cli *c, const json_t *j, void *arg,
     (void)c;
     if (!ids)
         return -1;
-    char *text = tok_decode(a->tok, ids, n, false);
-    cli_print_json(json_pack("{s:s}", "text", text), true);
+    size_t len;
+    char *text = tok_decode_all(a->tok, ids, n, &len, err);
+    if (text)
+        cli_print_json(json_pack("{s:s%}", "text", text, len), true);
     free(text);
     free(ids);
-    return 0;
+    return text ? 0 : -1;
 }
 
 static int render_line(struct cli *c, const json_t *j, void *arg,
@@ -410,12 +441,17 @@ static int render_line(struct cli *c, const json_t *j, void *arg,
     return 0;
 }
 
-/* MODEL is a registered name, or a directory. */
+/* MODEL is a registered name or, when nothing has that name, a directory. */
 static char *text_dir(struct cli *c, struct err *err) {
+    struct err no = {0};
+    char *dir = cli_model_dir(c, c->arg[0], &no);
     char *conf = fs_path("%s/config.json", c->arg[0]);
-    bool is_dir = fs_exists(conf);
+    if (!dir && no.code == ERR_NOTFOUND && fs_exists(conf))
+        dir = fs_path("%s", c->arg[0]);
+    else if (!dir)
+        err_set(err, no.code, "%s", no.msg);
     free(conf);
-    return is_dir ? fs_path("%s", c->arg[0]) : cli_model_dir(c, c->arg[0], err);
+    return dir;
 }
 
 static int with_text(struct cli *c, line_fn *fn, const char *renderer,
@@ -432,7 +468,7 @@ static int with_text(struct cli *c, line_fn *fn, const char *renderer,
     if (rc == 0 && renderer)
         rc = (a.render = render_open(renderer, a.tok, dir, err)) ? 0 : -1;
     if (rc == 0)
-        rc = each_line(c, fn, &a, err);
+        rc = each_line(c, fn, fn == tokenize_line, &a, err);
     render_close(a.render);
     tok_close(a.tok);
     free(dir);

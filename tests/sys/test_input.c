@@ -85,18 +85,71 @@ START_TEST(no_config_and_no_directory) {
 }
 END_TEST
 
-START_TEST(a_tokenizer_without_merges_is_named_and_tokens_still_work) {
+static void tokenizer_write(const char *dir, const char *text) {
+    struct err err = {0};
+    char *path = fs_path("%s/tokenizer.json", dir);
+    ck_assert_int_eq(fs_write_atomic(path, text, strlen(text), &err), 0);
+    free(path);
+}
+
+START_TEST(a_broken_tokenizer_is_refused_and_named) {
     char *dir = model_copy(), *path = fs_path("%s/tokenizer.json", dir);
     json_t *j = json_load_file(path, 0, NULL);
     json_object_del(json_object_get(j, "model"), "merges");
     json_dump_file(j, path, 0);
+    add_fails(dir, 65, "tokenizer.json: model.merges");
+    json_object_del(json_object_get(j, "model"), "vocab");
+    json_object_set_new(json_object_get(j, "model"), "merges", json_array());
+    json_dump_file(j, path, 0);
+    add_fails(dir, 65, "tokenizer.json: model.vocab");
     json_decref(j);
-    FETTLE_OK(NULL, "model add m %s", dir);
-    fettle_fails(fettle("{\"text\":\"x\"}\n", "tokenize m"), 65, "merges");
-    struct out o = fettle("{\"tokens\":[5,6,7]}\n", "logprobs m");
-    ck_assert_msg(o.status == 0, "%s", o.err);
-    out_free(&o);
+    tokenizer_write(dir, "{}");
+    add_fails(dir, 65, "tokenizer.json: no model");
+    tokenizer_write(dir, "{\"model\":{\"type\":\"BPE\",");
+    add_fails(dir, 65, "tokenizer.json: line 1");
     free(path);
+    free(dir);
+}
+END_TEST
+
+/* Kinds that this program does not have, and what of them is named. */
+static const struct {
+    const char *text, *named;
+} unknown_tok[] = {
+    {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}", "WordPiece"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]]}}", "Unigram"},
+    {"{\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,"
+     "\"vocab\":{\"a\":0},\"merges\":[]}}",
+     "byte_fallback"},
+    {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},"
+     "\"pre_tokenizer\":{\"type\":\"Metaspace\"}}",
+     "Metaspace"},
+};
+
+START_TEST(a_tokenizer_of_an_unknown_kind_warns_and_tokens_work) {
+    char *dir = model_copy(), *rows = sys_rows(8);
+    const char *named = unknown_tok[_i].named;
+    tokenizer_write(dir, unknown_tok[_i].text);
+    struct out o = fettle(NULL, "model add m %s", dir);
+    ck_assert_msg(o.status == 0, "%s", o.err);
+    ck_assert_msg(strstr(o.err, "text will not work: ") != NULL &&
+                      strstr(o.err, named) != NULL &&
+                      strchr(o.err, '\n') == o.err + strlen(o.err) - 1,
+                  "%s", o.err);
+    out_free(&o);
+    fettle_fails(fettle("{\"text\":\"x\"}\n", "tokenize m"), 65, named);
+    fettle_fails(fettle(NULL, "sample m --prompt x"), 65, named);
+    json_decref(FETTLE_JSON("{\"tokens\":[5,6,7]}\n", "logprobs m"));
+    json_t *j = FETTLE_JSON(
+        NULL, "run sft model=m data=%s batch_size=4 --wait --json", rows);
+    ck_assert_str_eq(str_at(j, "state"), "done");
+    json_decref(j);
+    char *talk = sys_file("talk.jsonl",
+                          "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}"
+                          "]}\n");
+    fettle_fails(fettle(NULL, "run sft model=m data=%s", talk), 65, named);
+    free(talk);
+    free(rows);
     free(dir);
 }
 END_TEST
@@ -131,7 +184,8 @@ static void run_fails(const char *rows, const char *want) {
 
 START_TEST(a_broken_line_is_named_with_its_number) {
     sys_add_starter();
-    run_fails(GOOD GOOD "{\"tokens\":[5,6\n" GOOD, "bad.jsonl:3");
+    run_fails(GOOD GOOD "{\"tokens\":[5,6\n" GOOD,
+              "bad.jsonl:3: JSON: column 14: ");
     run_fails(GOOD "[]\n", "bad.jsonl:2");
     run_fails(GOOD "{\"text\":\"x\"}\n", "bad.jsonl:2");
     run_fails("{\"tokens\":[5,6,7],\"weights\":[1,1]}\n", "bad.jsonl:1");
@@ -159,6 +213,10 @@ START_TEST(wrong_keys_are_named) {
         {"lora_rank=-1", "lora_rank"},
         {"seed", "seed"},
         {"shuffle=7", "shuffle"},
+        {"adam_beta1=1", "below 1"},
+        {"adam_beta2=1.0", "below 1"},
+        {"nokey=1", "fettle recipes sft lists them"},
+        {"bach_size=1", "did you mean batch_size?"},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++)
         fettle_fails(
@@ -298,6 +356,189 @@ START_TEST(lines_on_stdin_are_named_too) {
 }
 END_TEST
 
+START_TEST(wrong_sampling_options_are_refused_first) {
+    static const char *const words[] = {
+        "--top-p 0",    "--top-p -1",       "--top-p 1.5",      "--min-p -0.1",
+        "--min-p 1.01", "--temperature -1", "--temperature nan"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        char option[32];
+        snprintf(option, sizeof option, "%.*s", (int)strcspn(words[i], " "),
+                 words[i]);
+        fettle_fails(fettle(NULL, "sample nobody --prompt x %s", words[i]), 64,
+                     option);
+    }
+    fettle_fails(fettle("hi\n", "chat nobody --temperature -1"), 64,
+                 "--temperature");
+    struct out o = fettle(NULL, "status");
+    ck_assert_msg(o.status != 0, "a daemon was started");
+    out_free(&o);
+}
+END_TEST
+
+START_TEST(nul_bytes_are_text_like_others) {
+    sys_add_starter();
+    json_t *ids =
+        FETTLE_JSON("{\"text\":\"a\\u0000b\"}\n", "tokenize starter --json");
+    ck_assert_uint_eq(json_array_size(json_object_get(ids, "tokens")), 3);
+    char *line = json_dumps(ids, JSON_COMPACT);
+    struct out o = fettle(line, "detokenize starter");
+    ck_assert_str_eq(o.out, "{\"text\":\"a\\u0000b\"}\n");
+    out_free(&o);
+    free(line);
+    json_decref(ids);
+    fettle_fails(fettle("{\"tokens\":[5,99999]}\n", "detokenize starter"), 65,
+                 "stdin:1: token 99999 at position 1: the vocabulary has ");
+}
+END_TEST
+
+START_TEST(a_registered_name_comes_before_a_directory) {
+    struct err err = {0};
+    char cwd[4096], *dir = fs_path("%s/names", sys_home);
+    char *there = fs_path("%s/starter", dir);
+    ck_assert_ptr_nonnull(getcwd(cwd, sizeof cwd));
+    char *exe = realpath(sys_fettle(), NULL);
+    setenv("FETTLE", exe, 1);
+    sys_add_starter();
+    ck_assert_int_eq(fs_mkdirs(there, &err), 0);
+    char *conf = fs_path("%s/config.json", there);
+    ck_assert_int_eq(fs_write_atomic(conf, "{}", 2, &err), 0);
+    ck_assert_int_eq(chdir(dir), 0);
+    json_decref(FETTLE_JSON("{\"text\":\"x\"}\n", "tokenize starter"));
+    fettle_fails(fettle("{\"text\":\"x\"}\n", "tokenize ./starter"), 66,
+                 "tokenizer.json");
+    ck_assert_int_eq(chdir(cwd), 0);
+    free(exe);
+    free(conf);
+    free(there);
+    free(dir);
+}
+END_TEST
+
+static void model_count(size_t want) {
+    json_t *j = FETTLE_JSON(NULL, "model list --json");
+    ck_assert_uint_eq(json_array_size(j), want);
+    json_decref(j);
+}
+
+START_TEST(a_model_is_forgotten_when_nothing_needs_it) {
+    char *rows = sys_rows(8), *copy = model_copy();
+    sys_add_starter();
+    fettle_fails(fettle(NULL, "model rm nobody"), 66, "nobody");
+    json_decref(FETTLE_JSON(
+        NULL, "run sft model=starter data=%s batch_size=8 --wait --json",
+        rows));
+    FETTLE_OK(NULL, "deploy starter d");
+    fettle_fails(fettle(NULL, "model rm starter"), 65, "deployment d");
+    fettle_fails(fettle(NULL, "model rm starter"), 65, "checkpoint 1/final");
+    FETTLE_OK(NULL, "undeploy d");
+    FETTLE_OK(NULL, "ckpt rm 1/final");
+    json_decref(FETTLE_JSON(
+        NULL, "run sft model=starter data=%s num_epochs=100000 --json", rows));
+    fettle_fails(fettle(NULL, "model rm starter"), 65, "run 2 is not over");
+    model_count(1);
+    FETTLE_OK(NULL, "kill 2");
+    json_t *j = FETTLE_JSON(NULL, "ckpt --json"), *e;
+    size_t i;
+    json_array_foreach(j, i, e) FETTLE_OK(NULL, "ckpt rm %s", str_at(e, "id"));
+    json_decref(j);
+    json_decref(FETTLE_JSON(NULL, "model rm starter --json"));
+    model_count(0);
+    fettle_fails(fettle("{\"tokens\":[5]}\n", "logprobs starter"), 66,
+                 "starter");
+    ck_assert(fs_exists(STARTER "/config.json"));
+    free(rows);
+    free(copy);
+}
+END_TEST
+
+/* The worker of the old directory must not answer for the new one. */
+START_TEST(a_name_that_comes_back_means_the_new_directory) {
+    char *dir = model_copy();
+    static const char ask[] = "{\"tokens\":[5,6,7,8]}\n";
+    sys_add_starter();
+    struct out was = fettle(ask, "logprobs starter");
+    edit_json(dir, "config.json", "rope_theta", json_real(77));
+    fettle_fails(fettle(NULL, "model add starter %s", dir), 65,
+                 "fettle model rm starter");
+    FETTLE_OK(NULL, "model rm starter");
+    FETTLE_OK(NULL, "model add starter %s", dir);
+    struct out is = fettle(ask, "logprobs starter");
+    ck_assert_msg(was.status == 0 && is.status == 0, "%s%s", was.err, is.err);
+    ck_assert_str_ne(was.out, is.out);
+    out_free(&was);
+    out_free(&is);
+    free(dir);
+}
+END_TEST
+
+START_TEST(a_deployment_takes_no_models_name) {
+    sys_add_starter();
+    fettle_fails(fettle(NULL, "deploy starter starter"), 65,
+                 "a model is registered as starter");
+    json_t *j = FETTLE_JSON(NULL, "deployments --json");
+    ck_assert_uint_eq(json_array_size(j), 0);
+    json_decref(j);
+}
+END_TEST
+
+START_TEST(logs_are_json_lines_when_asked) {
+    sys_add_starter();
+    char *rows = sys_rows(8);
+    json_decref(FETTLE_JSON(
+        NULL, "run sft model=starter data=%s batch_size=4 --wait --json",
+        rows));
+    struct out o = fettle(NULL, "logs 1 --json");
+    int n = 0;
+    char *save = NULL;
+    for (char *line = strtok_r(o.out, "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save), n++) {
+        json_t *j = json_loads(line, 0, NULL);
+        ck_assert_msg(json_is_string(json_object_get(j, "line")), "%s", line);
+        json_decref(j);
+    }
+    ck_assert_int_gt(n, 0);
+    out_free(&o);
+    free(rows);
+}
+END_TEST
+
+static void scratch(const char *ckpt) {
+    char *w = fs_path("%s/ckpt/%s/adapter_model.safetensors", sys_home, ckpt);
+    int fd = open(w, O_WRONLY);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pwrite(fd, "xxxx", 4, fs_size(w) / 2), 4);
+    close(fd);
+    free(w);
+}
+
+START_TEST(fsck_tells_all_findings_in_one_document) {
+    sys_add_starter();
+    char *rows = sys_rows(8);
+    for (int i = 0; i < 2; i++)
+        json_decref(FETTLE_JSON(
+            NULL, "run sft model=starter data=%s batch_size=4 --wait --json",
+            rows));
+    json_t *j = FETTLE_JSON(NULL, "fsck --json");
+    ck_assert(json_is_true(json_object_get(j, "ok")));
+    ck_assert_uint_eq(json_array_size(json_object_get(j, "findings")), 0);
+    json_decref(j);
+    scratch("1/final");
+    scratch("2/final");
+    struct out o = fettle(NULL, "fsck --json");
+    ck_assert_int_eq(o.status, 65);
+    j = json_loads(o.out, 0, NULL);
+    ck_assert_msg(json_is_false(json_object_get(j, "ok")), "%s", o.out);
+    ck_assert_uint_eq(json_array_size(json_object_get(j, "findings")), 2);
+    json_decref(j);
+    out_free(&o);
+    o = fettle(NULL, "fsck");
+    ck_assert_ptr_nonnull(strstr(o.out, "checkpoint 1/final: "));
+    ck_assert_ptr_nonnull(strstr(o.out, "checkpoint 2/final: "));
+    out_free(&o);
+    free(rows);
+}
+END_TEST
+
 Suite *input_suite(void) {
     Suite *s = suite_create("input");
     TCase *t = tcase_create("input");
@@ -308,8 +549,9 @@ Suite *input_suite(void) {
     tcase_add_test(t, a_weight_of_another_shape_is_named);
     tcase_add_test(t, an_unknown_architecture_is_refused_by_name);
     tcase_add_test(t, no_config_and_no_directory);
-    tcase_add_test(t,
-                   a_tokenizer_without_merges_is_named_and_tokens_still_work);
+    tcase_add_test(t, a_broken_tokenizer_is_refused_and_named);
+    tcase_add_loop_test(t, a_tokenizer_of_an_unknown_kind_warns_and_tokens_work,
+                        0, sizeof unknown_tok / sizeof *unknown_tok);
     tcase_add_test(t, a_model_without_a_tokenizer_says_so_and_trains_on_tokens);
     tcase_add_test(t, a_broken_line_is_named_with_its_number);
     tcase_add_test(t, wrong_keys_are_named);
@@ -319,6 +561,14 @@ Suite *input_suite(void) {
     tcase_add_test(t, a_corrupt_page_is_found_and_named);
     tcase_add_test(t, a_damaged_checkpoint_is_never_used);
     tcase_add_test(t, lines_on_stdin_are_named_too);
+    tcase_add_test(t, wrong_sampling_options_are_refused_first);
+    tcase_add_test(t, nul_bytes_are_text_like_others);
+    tcase_add_test(t, a_registered_name_comes_before_a_directory);
+    tcase_add_test(t, a_model_is_forgotten_when_nothing_needs_it);
+    tcase_add_test(t, a_name_that_comes_back_means_the_new_directory);
+    tcase_add_test(t, a_deployment_takes_no_models_name);
+    tcase_add_test(t, logs_are_json_lines_when_asked);
+    tcase_add_test(t, fsck_tells_all_findings_in_one_document);
     suite_add_tcase(s, t);
     return s;
 }
