@@ -710,9 +710,9 @@ static int fsck_ckpts(struct cli *c, struct store *st, struct fsck *f,
         struct manifest m;
         struct err e = {0};
         if (ckpt_verify(path, &m, &e) < 0) {
-            err_ctx(&e, "checkpoint %s", rows.row[i].id);
             fsck_found(f, e.msg);
-            err_set(err, ERR_CORRUPT, "fsck: %s", e.msg);
+            err_set(err, ERR_CORRUPT, "fsck: checkpoint %s: %s", rows.row[i].id,
+                    e.msg);
         }
         free(path);
     }

@@ -35,13 +35,19 @@ static json_t *json_shallow(json_t *v, const char *what, struct err *err) {
     return NULL;
 }
 
+static const char *json_why(const json_error_t *je) {
+    return json_error_code(je) == json_error_null_character
+               ? "\\u0000 is not allowed here"
+               : je->text;
+}
+
 json_t *json_read(const char *text, size_t len, const char *what,
                   struct err *err) {
     json_error_t je;
     json_t *v = json_loadb(text, len, JSON_FLAGS, &je);
     if (!v)
         err_set(err, ERR_INVAL, "%s: line %d, column %d: %s", what, je.line,
-                je.column, je.text);
+                je.column, json_why(&je));
     return json_shallow(v, what, err);
 }
 
@@ -53,7 +59,8 @@ json_t *json_read_line(const char *line, size_t len, bool nul,
     json_t *v =
         json_loadb(line, len, JSON_FLAGS | (nul ? JSON_ALLOW_NUL : 0), &je);
     if (!v)
-        err_set(err, ERR_INVAL, "JSON: column %d: %s", je.column, je.text);
+        err_set(err, ERR_INVAL, "JSON: column %d: %s", je.column,
+                json_why(&je));
     return json_shallow(v, "JSON", err);
 }
 

@@ -386,6 +386,8 @@ START_TEST(nul_bytes_are_text_like_others) {
     out_free(&o);
     free(line);
     json_decref(ids);
+    fettle_fails(fettle("{\"messages\":[\"a\\u0000\"]}\n", "render starter"),
+                 65, "u0000 is not allowed here");
     fettle_fails(fettle("{\"tokens\":[5,99999]}\n", "detokenize starter"), 65,
                  "stdin:1: token 99999 at position 1: the vocabulary has ");
 }
@@ -423,6 +425,8 @@ static void model_count(size_t want) {
 START_TEST(a_model_is_forgotten_when_nothing_needs_it) {
     char *rows = sys_rows(8), *copy = model_copy();
     sys_add_starter();
+    json_decref(FETTLE_JSON(NULL, "help model rm --json"));
+    fettle_fails(fettle(NULL, "model rm"), 64, "usage: fettle model rm NAME");
     fettle_fails(fettle(NULL, "model rm nobody"), 66, "nobody");
     json_decref(FETTLE_JSON(
         NULL, "run sft model=starter data=%s batch_size=8 --wait --json",
@@ -532,8 +536,8 @@ START_TEST(fsck_tells_all_findings_in_one_document) {
     json_decref(j);
     out_free(&o);
     o = fettle(NULL, "fsck");
-    ck_assert_ptr_nonnull(strstr(o.out, "checkpoint 1/final: "));
-    ck_assert_ptr_nonnull(strstr(o.out, "checkpoint 2/final: "));
+    ck_assert_ptr_nonnull(strstr(o.out, "ckpt/1/final"));
+    ck_assert_ptr_nonnull(strstr(o.out, "ckpt/2/final"));
     out_free(&o);
     free(rows);
 }
