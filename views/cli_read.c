@@ -290,8 +290,13 @@ int cli_logs(struct cli *c, struct err *err) {
                    (store_run_get(st, run, &now) == STORE_OK &&
                     now.row->state > STORE_RUN_PAUSED);
             store_runs_free(&now);
-            while ((n = getline(&line, &room, f)) >= 0)
+            while ((n = getline(&line, &room, f)) > 0) {
+                if (!over && line[n - 1] != '\n') { /* still being written */
+                    fseeko(f, -(off_t)n, SEEK_CUR);
+                    break;
+                }
                 log_print(c, line, (size_t)n);
+            }
             clearerr(f);
             fflush(stdout);
             if (!over)
