@@ -67,6 +67,23 @@ static const struct store_run *run_here(const struct app *a) {
     return j ? j->run : NULL;
 }
 
+/* What Z resumes; its context lies before the view's own. */
+static bool is_resumable(const struct app *a) {
+    const struct store_run *r = run_here(a);
+    return r && (r->state == STORE_RUN_PAUSED || r->state == STORE_RUN_FAILED);
+}
+
+/* The contexts whose keys mean something now; how many. */
+static int key_path(const struct app *a, const char *path[APP_PATH_MAX]) {
+    bool has_run = a->view == VIEW_JOBS || a->view == VIEW_RUN;
+    int n = 0;
+    if (has_run && is_resumable(a))
+        path[n++] = "stopped";
+    path[n++] = app_view(a->view)->context;
+    path[n++] = "global";
+    return n;
+}
+
 static void ask_run(struct app *a, enum act_kind kind, const char *what,
                     const char *effect, const char *undo, const char *verb) {
     const struct store_run *r = run_here(a);
@@ -85,17 +102,17 @@ static void ask_run(struct app *a, enum act_kind kind, const char *what,
 }
 
 static void cmd_pause(void *arg, const char *args) {
-    struct app *a = arg;
-    const struct store_run *r = run_here(a);
     (void)args;
-    if (r && (r->state == STORE_RUN_PAUSED || r->state == STORE_RUN_FAILED))
-        ask_run(a, ACT_RESUME, "Resume", "training goes on where it stopped",
-                "Z again", "resume");
-    else
-        ask_run(a, ACT_PAUSE, "Pause",
-                "the steps in flight finish, then none "
-                "is submitted",
-                "Z again", "pause");
+    ask_run(arg, ACT_PAUSE, "Pause",
+            "the steps in flight finish, then none "
+            "is submitted",
+            "Z again", "pause");
+}
+
+static void cmd_resume(void *arg, const char *args) {
+    (void)args;
+    ask_run(arg, ACT_RESUME, "Resume", "training goes on where it stopped",
+            "Z again", "resume");
 }
 
 static void cmd_kill(void *arg, const char *args) {
@@ -136,9 +153,12 @@ static const char *no_run(void *arg) {
         return "no run is selected";
     return r->state > STORE_RUN_PAUSED ? "the run is over" : NULL;
 }
-static const char *no_pause(void *arg) { /* what failed may be resumed */
-    const struct store_run *r = run_here(arg);
-    return r && r->state == STORE_RUN_FAILED ? NULL : no_run(arg);
+static const char *no_pause(void *arg) {
+    return is_resumable(arg) ? "the run stands still: Z resumes it"
+                             : no_run(arg);
+}
+static const char *no_resume(void *arg) {
+    return is_resumable(arg) ? NULL : "the run is neither paused nor failed";
 }
 
 static void cmd_promote(void *arg, const char *args) {
@@ -173,6 +193,31 @@ static void cmd_chat(void *arg, const char *args) {
         chat_open(arg, args);
     else
         app_go(arg, VIEW_CHAT);
+}
+
+static const char *no_target(void *arg) {
+    const struct app *a = arg;
+    return *a->target ? NULL
+                      : "nobody to talk to: C on a checkpoint or deployment";
+}
+
+static void cmd_chat_type(void *arg, const char *args) {
+    struct app *a = arg;
+    (void)args;
+    app_go(a, VIEW_CHAT);
+    a->typing = true;
+}
+
+static void cmd_chat_new(void *arg, const char *args) {
+    struct app *a = arg;
+    (void)args;
+    chat_new(a);
+    cmd_chat_type(a, "");
+}
+
+static void cmd_chat_stop(void *arg, const char *args) {
+    (void)args;
+    chat_stop(arg);
 }
 
 static void cmd_ckpt_rm(void *arg, const char *args) {
@@ -258,9 +303,9 @@ static void cmd_back(void *arg, const char *args) {
 
 static void cmd_help(void *arg, const char *args) {
     struct app *a = arg;
-    const char *path[] = {app_view(a->view)->context, "global"};
+    int n = key_path(a, a->help_path);
     (void)args;
-    a->finder = finder_help(a->keys, path, 2, a);
+    a->finder = finder_help(a->keys, a->help_path, n, a);
 }
 
 static void cmd_palette(void *arg, const char *args) {
@@ -387,17 +432,19 @@ const struct cmd app_cmds[] = {
      GLOBAL, 0, "", NULL, cmd_suspend},
     {"quit", "Quit", "leaves the screen; jobs go on", "F10 C-c", GLOBAL, 0, "",
      NULL, cmd_quit},
+    {"run.resume", "Resume the run", "asks first", "Z", "stopped", CMD_MUTATES,
+     "resume", no_resume, cmd_resume},
     {"run.open", "Open the run", "its curves, events and log", "Enter", "jobs",
      0, "open", NULL, cmd_open},
     {"jobs.filter", "Filter the runs", "words, state:…, cfg.KEY>=…", "/",
      "jobs", 0, "filter", NULL, cmd_filter},
     LIST_ROWS("jobs"),
-    {"job.pause", "Pause or resume", "asks first", "Z", "jobs", CMD_MUTATES,
+    {"job.pause", "Pause the run", "asks first", "Z", "jobs", CMD_MUTATES,
      "pause", no_pause, cmd_pause},
     {"job.kill", "Stop the run", "asks first", "K", "jobs", CMD_MUTATES, "stop",
      no_run, cmd_kill},
-    {"run.pause", "Pause or resume this run", "asks first", "Z", "run",
-     CMD_MUTATES, "pause", no_pause, cmd_pause},
+    {"run.pause", "Pause this run", "asks first", "Z", "run", CMD_MUTATES,
+     "pause", no_pause, cmd_pause},
     {"run.kill", "Stop this run", "asks first", "K", "run", CMD_MUTATES, "stop",
      no_run, cmd_kill},
     {"run.left", "Crosshair left", "reads the values there", "h Left", "run", 0,
@@ -440,12 +487,18 @@ const struct cmd app_cmds[] = {
      CMD_MUTATES | CMD_ARGS, "promote", no_ckpt, cmd_promote},
     {"ckpt.deploy", "Deploy", "serves the checkpoint under a name", "D", "ckpt",
      CMD_MUTATES | CMD_ARGS, "deploy", no_ckpt, cmd_deploy},
-    {"ckpt.chat", "Chat with the checkpoint", "without deploying it", "C",
+    {"ckpt.talk", "Chat with the checkpoint", "without deploying it", "C",
      "ckpt", CMD_MUTATES, "chat", no_ckpt, cmd_ckpt_chat},
     {"ckpt.delete", "Delete the checkpoint", "its name is typed first", "X",
      "ckpt", CMD_MUTATES | CMD_DESTRUCTIVE, "delete", no_ckpt, cmd_ckpt_rm},
+    {"chat.type", "Type", "a question; Enter sends it", "i Enter", "chat", 0,
+     "i type", no_target, cmd_chat_type},
+    {"chat.new", "New talk", "forgets what was said", "n C-t", "chat", 0,
+     "n new talk", no_target, cmd_chat_new},
+    {"chat.stop", "Stop the answer", "what came of it stays", "C-x", "chat", 0,
+     "", no_target, cmd_chat_stop},
     LIST_ROWS("deploy"),
-    {"deploy.chat", "Chat with the deployment", "as its users would", "C",
+    {"deploy.talk", "Chat with the deployment", "as its users would", "C",
      "deploy", CMD_MUTATES, "chat", no_deploy, cmd_deploy_chat},
     {"deploy.undeploy", "Undeploy", "asks first", "U", "deploy", CMD_MUTATES,
      "undeploy", no_deploy, cmd_undeploy},
@@ -468,7 +521,7 @@ static void header_right(const struct app *a, char *buf, size_t cap) {
 
 void app_draw(struct app *a, struct surf *s) {
     int w = surf_w(s), h = surf_h(s);
-    const char *tabs[VIEWS], *path[] = {app_view(a->view)->context, "global"};
+    const char *tabs[VIEWS], *path[APP_PATH_MAX];
     char right[80];
     if (too_small_draw(s, APP_MIN_W, APP_MIN_H))
         return;
@@ -488,10 +541,9 @@ void app_draw(struct app *a, struct surf *s) {
     else
         message_draw(&a->msg, s, 0, h - 2, w, app_now(a));
     if (a->view == VIEW_CHAT && a->typing)
-        surf_text(s, 1, h - 1, w - 1, ROLE_DIM,
-                  "Enter sends  C-x stops the answer  Esc leaves the line");
+        chat_hints(a, s, 1, h - 1, w - 1);
     else
-        keymap_hints(a->keys, path, 2, a, s, 0, h - 1, w, 2);
+        keymap_hints(a->keys, path, key_path(a, path), a, s, 0, h - 1, w, 2);
     if (a->sheet)
         sheet_draw(a->sheet, s, body);
     if (a->finder)
@@ -597,19 +649,19 @@ static bool above(struct app *a, const struct ev *ev) {
 }
 
 static void on_key(struct app *a, const struct ev *ev) {
-    const char *path[] = {app_view(a->view)->context, "global"};
+    const char *path[APP_PATH_MAX];
     enum km_state st;
     if (a->view == VIEW_CHAT && a->typing && views[VIEW_CHAT]->key(a, ev))
         return;
-    const struct cmd *c = keymap_key(a->keys, path, 2, ev->key, &st);
+    const struct cmd *c =
+        keymap_key(a->keys, path, key_path(a, path), ev->key, &st);
     if (st == KM_FOUND && c)
         run_cmd(a, c, "");
     else if (st == KM_NONE)
         views[a->view]->key(a, ev);
 }
 
-static void on_event(void *arg, const struct ev *ev) {
-    struct app *a = arg;
+void app_event(struct app *a, const struct ev *ev) {
     if (ev->kind == EV_HANGUP) {
         cmd_quit(a, "");
         return;
@@ -625,6 +677,11 @@ static void on_event(void *arg, const struct ev *ev) {
         }
     }
     want(a);
+}
+
+static void on_event(void *arg, const struct ev *ev) {
+    struct app *a = arg;
+    app_event(a, ev);
     loop_dirty(a->loop);
 }
 

@@ -34,6 +34,8 @@ enum view_id {
     VIEWS
 };
 
+#define APP_PATH_MAX 3 /* contexts of keys, the innermost first */
+
 struct app;
 
 struct view {
@@ -65,6 +67,7 @@ struct app {
     struct act act; /* what the sheet asks for */
     int name_field; /* field of the sheet that becomes act.name, -1 = none */
     struct finder *finder;
+    const char *help_path[APP_PATH_MAX]; /* the finder borrows it */
     struct edit *prompt;
     bool prompt_is_filter;
     /* places */
@@ -79,7 +82,9 @@ struct app {
     struct text *talk;
     struct edit *say;
     bool talking; /* an answer is under way */
-    bool typing;  /* keys go to the input line */
+    bool is_cut;  /* by a person, before its end */
+    int n_stale;  /* answers under way whose talk was dropped */
+    bool typing;  /* keys go to the input line; there is a target */
     char target[STORE_NAME_MAX];
     json_t *messages;
     struct buf answer;
@@ -101,6 +106,7 @@ void app_release(struct app *a);
  * their selections; at first the newest run is the selected one. */
 void app_snap(struct app *a, const struct snap *s);
 void app_draw(struct app *a, struct surf *s);
+void app_event(struct app *a, const struct ev *ev);
 
 /* ---- what views share ---- */
 extern const struct cmd app_cmds[];
@@ -120,6 +126,9 @@ const struct store_deployment *deploy_selected(const struct app *a);
 void draw_curves(struct app *a, struct chart *c, struct surf *s, struct rect r,
                  const char *const *names, const char *title);
 void chat_open(struct app *a, const char *target);
+void chat_new(struct app *a);
+void chat_stop(struct app *a);
+void chat_hints(const struct app *a, struct surf *s, int x, int y, int w);
 void chat_result(struct app *a, const struct act_result *r);
 
 /* One for each list: made when the app opens. */

@@ -1,6 +1,8 @@
 /* ckpt: checkpoints of a run, or of all; what promoting would mean. */
 #include "views/app_int.h"
 
+#include "tui/layout.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -105,18 +107,23 @@ static void draw_detail(struct app *a, struct surf *s, struct rect r) {
 }
 
 static void draw(struct app *a, struct surf *s, struct rect r) {
+    struct lay list = {.min_h = 5}, low = {.min_h = 7, .max_h = 7, .prio = -1};
+    struct lay *kids[] = {&list, &low};
+    struct lay all = {.dir = LAY_COL, .kid = kids, .n = 2};
     char title[300];
-    int low = 7;
     const struct store_run *run = a->snap->run;
     if (a->ckpt_all || !run)
         snprintf(title, sizeof title, "Checkpoints of all runs");
     else
         snprintf(title, sizeof title, "Checkpoints of %s", run->name);
+    lay_solve(&all, r);
     surf_rule(s, r.x, r.y, r.w, true, title, "a all runs");
-    list_draw(a->ckpts, s, (struct rect){r.x, r.y + 1, r.w, r.h - 1 - low},
+    list_draw(a->ckpts, s, (struct rect){r.x, r.y + 1, r.w, list.r.h - 1},
               true);
-    surf_rule(s, r.x, r.y + r.h - low, r.w, false, "selected", NULL);
-    draw_detail(a, s, (struct rect){r.x, r.y + r.h - low + 1, r.w, low - 1});
+    if (!low.shown)
+        return;
+    surf_rule(s, r.x, low.r.y, r.w, false, "selected", NULL);
+    draw_detail(a, s, (struct rect){r.x, low.r.y + 1, r.w, low.r.h - 1});
 }
 
 static bool key(struct app *a, const struct ev *ev) {

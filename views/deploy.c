@@ -1,6 +1,8 @@
 /* deploy: what is served under which name. */
 #include "views/app_int.h"
 
+#include "tui/layout.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -64,10 +66,16 @@ const struct store_deployment *deploy_selected(const struct app *a) {
 
 static void draw(struct app *a, struct surf *s, struct rect r) {
     const struct store_deployment *d = deploy_selected(a);
-    int low = 6, y = r.y + r.h - low;
+    struct lay list = {.min_h = 5}, low = {.min_h = 6, .max_h = 6, .prio = -1};
+    struct lay *kids[] = {&list, &low};
+    struct lay all = {.dir = LAY_COL, .kid = kids, .n = 2};
+    lay_solve(&all, r);
     surf_rule(s, r.x, r.y, r.w, true, "Deployments", NULL);
-    list_draw(a->deploys, s, (struct rect){r.x, r.y + 1, r.w, r.h - 1 - low},
+    list_draw(a->deploys, s, (struct rect){r.x, r.y + 1, r.w, list.r.h - 1},
               true);
+    if (!low.shown)
+        return;
+    int y = low.r.y;
     surf_rule(s, r.x, y++, r.w, false, "how to ask it", NULL);
     if (!d)
         return;

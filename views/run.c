@@ -1,7 +1,11 @@
 /* run: one run's curves, events and log. */
 #include "views/app_int.h"
 
+#include "tui/layout.h"
+#include "tui/width.h"
+
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,25 +69,39 @@ void draw_curves(struct app *a, struct chart *c, struct surf *s, struct rect r,
         free(pts[--n]);
 }
 
+/* A fact of the head, whole or not at all; *at moves behind it. */
+__attribute__((format(printf, 6, 7))) static void
+put_fact(struct surf *s, int *at, int end, int y, enum role role,
+         const char *fmt, ...) {
+    char text[128];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (text_width(text) <= end - *at)
+        *at += surf_text(s, *at, y, end - *at, role, text);
+}
+
 static void draw_head(struct app *a, struct surf *s, int x, int y, int w) {
     const struct store_run *r = a->snap->run;
     const struct job_row *j = job_of(a->snap, r->id);
     enum role role;
     const char *glyph, *word = state_word(r->state, &role, &glyph);
     char eta[16], nll[24], test[24];
-    int at = surf_text(s, x, y, w, ROLE_TITLE, r->name);
-    at += surf_printf(s, x + at, y, w - at, role, "  %s %s", glyph, word);
+    int end = x + w, at = x + surf_text(s, x, y, w / 2, ROLE_TITLE, r->name);
     double left = (double)(r->planned - r->cursor) * (j ? j->step_s : NAN);
     fmt_secs(left, eta, sizeof eta);
     fmt_num(j ? j->loss : NAN, nll, sizeof nll);
     fmt_num(j ? j->eval : NAN, test, sizeof test);
-    at += surf_printf(s, x + at, y, w - at, ROLE_TEXT,
-                      " %lld/%lld  loss %s  eval %s", (long long)r->cursor,
-                      (long long)r->planned, nll, test);
+    put_fact(s, &at, end, y, role, "  %s %s", glyph, word);
+    put_fact(s, &at, end, y, ROLE_TEXT, " %lld/%lld", (long long)r->cursor,
+             (long long)r->planned);
+    put_fact(s, &at, end, y, ROLE_TEXT, "  loss %s", nll);
+    put_fact(s, &at, end, y, ROLE_TEXT, "  eval %s", test);
     if (r->state == STORE_RUN_RUNNING)
-        at += surf_printf(s, x + at, y, w - at, ROLE_TEXT, "  ETA %s", eta);
+        put_fact(s, &at, end, y, ROLE_TEXT, "  ETA %s", eta);
     if (*r->error)
-        surf_printf(s, x + at, y, w - at, ROLE_BAD, "  %s", r->error);
+        surf_printf(s, at, y, end - at, ROLE_BAD, "  %s", r->error);
 }
 
 static void draw_strips(struct app *a, struct surf *s, struct rect r) {
@@ -134,30 +152,51 @@ static void draw_log(struct app *a, struct surf *s, struct rect r) {
     text_draw(a->log, s, r);
 }
 
+/* Draws a pane's title; what is left of it. */
+static struct rect under_rule(struct surf *s, struct rect r, const char *title,
+                              const char *right) {
+    surf_rule(s, r.x, r.y, r.w, false, title, right);
+    return (struct rect){r.x, r.y + 1, r.w, r.h - 1};
+}
+
+/* The head and the curves stay at any size; below them, what has room. */
 static void draw(struct app *a, struct surf *s, struct rect r) {
     static const char *const names[] = {"train_mean_nll", "test/nll", NULL};
+    int log_h = r.h >= 30 ? r.h / 5 : 4;
+    struct lay head = {.min_h = 1, .max_h = 1, .prio = 4};
+    struct lay curves = {.min_w = 16, .min_h = 6, .prio = 3};
+    struct lay metrics = {.min_w = 31, .weight = 3, .prio = 1};
+    struct lay events = {.min_w = 21, .weight = 2};
+    struct lay log = {.min_h = log_h, .max_h = log_h, .prio = 1};
+    struct lay *side[] = {&metrics, &events};
+    struct lay low = {.dir = LAY_ROW,
+                      .min_h = 3,
+                      .max_h = 6,
+                      .weight = 100, /* full before the curves grow */
+                      .prio = 2,
+                      .gap = 1,
+                      .kid = side,
+                      .n = 2};
+    struct lay *kids[] = {&head, &curves, &low, &log};
+    struct lay all = {.dir = LAY_COL, .kid = kids, .n = 4};
     if (!a->snap->run) {
-        surf_text(s, r.x, r.y + 1, r.w, ROLE_DIM,
-                  "No run is selected: 1 shows the list, Enter opens one.");
+        surf_text(s, r.x, r.y + 1, r.w, ROLE_DIM, "No run is selected:");
+        surf_text(s, r.x, r.y + 2, r.w, ROLE_DIM,
+                  "1 shows the list, Enter opens one.");
         return;
     }
-    int log_h = r.h >= 30 ? r.h / 5 : 4, strip_h = 6, side = 0;
-    int chart_h = r.h - 1 - strip_h - log_h;
+    lay_solve(&all, r);
     draw_head(a, s, r.x, r.y, r.w);
-    draw_curves(a, a->chart, s, (struct rect){r.x, r.y + 1, r.w, chart_h},
-                names, "loss  a train  b eval");
-    int y = r.y + 1 + chart_h;
-    side = r.w * 3 / 5;
-    surf_rule(s, r.x, y, side, false, "metrics", NULL);
-    surf_rule(s, r.x + side + 1, y, r.w - side - 1, false, "events", NULL);
-    draw_strips(a, s, (struct rect){r.x, y + 1, side, strip_h - 1});
-    draw_events(
-        a, s,
-        (struct rect){r.x + side + 1, y + 1, r.w - side - 1, strip_h - 1});
-    y += strip_h;
-    surf_rule(s, r.x, y, r.w, false, "log",
-              text_following(a->log) ? "following" : "f follows");
-    draw_log(a, s, (struct rect){r.x, y + 1, r.w, log_h - 1});
+    draw_curves(a, a->chart, s, curves.r, names, "loss  a train  b eval");
+    if (metrics.shown)
+        draw_strips(a, s, under_rule(s, metrics.r, "metrics", NULL));
+    if (events.shown)
+        draw_events(a, s, under_rule(s, events.r, "events", NULL));
+    if (log.shown)
+        draw_log(
+            a, s,
+            under_rule(s, log.r, "log",
+                       text_following(a->log) ? "following" : "f follows"));
 }
 
 static bool key(struct app *a, const struct ev *ev) {

@@ -1,6 +1,8 @@
 /* samples: what the run wrote for its fixed prompts, step by step. */
 #include "views/app_int.h"
 
+#include "tui/layout.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,19 +105,22 @@ static void draw(struct app *a, struct surf *s, struct rect r) {
     surf_vline(s, r.x + left, r.y, r.h, ROLE_RULE);
     if (n == 0 || prompt < 0)
         return;
-    struct rect p = {r.x + left + 1, r.y, r.w - left - 1, r.h / 4 + 2};
+    struct lay p = {.min_h = 3, .prio = 2};
+    struct lay first = {.min_h = 3}, second = {.min_h = 3, .prio = 1};
+    struct lay *kids[] = {&p, &first, &second};
+    struct lay all = {.dir = LAY_COL, .kid = kids, .n = 3};
+    lay_solve(&all, (struct rect){r.x + left + 1, r.y, r.w - left - 1, r.h});
     const struct store_sample *any = prompt_at(a->snap, prompt);
-    surf_rule(s, p.x, p.y, p.w, false, "prompt", NULL);
-    draw_text(s, (struct rect){p.x, p.y + 1, p.w, p.h - 1}, ROLE_DIM,
+    surf_rule(s, p.r.x, p.r.y, p.r.w, false, "prompt", NULL);
+    draw_text(s, (struct rect){p.r.x, p.r.y + 1, p.r.w, p.r.h - 1}, ROLE_DIM,
               any ? any->prompt : "");
-    struct rect b = {p.x, p.y + p.h, p.w, r.h - p.h};
-    struct rect first = {b.x, b.y, b.w, b.h / 2};
-    struct rect second = {b.x, b.y + first.h, b.w, b.h - first.h};
-    snprintf(title, sizeof title, "A  step %lld", (long long)steps[0]);
-    draw_one(s, first, title, sample_at(a->snap, steps[0], prompt));
+    if (first.shown) {
+        snprintf(title, sizeof title, "A  step %lld", (long long)steps[0]);
+        draw_one(s, first.r, title, sample_at(a->snap, steps[0], prompt));
+    }
     snprintf(title, sizeof title, "B  step %lld  (%d of %d, , . moves)",
              (long long)steps[at], at + 1, n);
-    draw_one(s, second, title, sample_at(a->snap, steps[at], prompt));
+    draw_one(s, second.r, title, sample_at(a->snap, steps[at], prompt));
 }
 
 static bool key(struct app *a, const struct ev *ev) {

@@ -9,6 +9,7 @@
 Suite *screen_suite(void);
 
 #define STEPS 120
+#define CURVES 4
 #define MINUTE_US 60000000LL
 
 static struct world {
@@ -20,8 +21,8 @@ static struct world {
     struct store_sample sample[4];
     struct store_event event[2];
     struct store_config_kv config[3];
-    struct store_series series[3];
-    struct store_bucket bucket[3][STEPS];
+    struct store_series series[CURVES];
+    struct store_bucket bucket[CURVES][STEPS];
     char *log[2];
 } w;
 
@@ -114,6 +115,7 @@ static const struct snap *make_world(void) {
     make_curve(0, "train_mean_nll", 6, 0.5);
     make_curve(1, "test/nll", 6, 0.9);
     make_curve(2, "grad_norm", 9, 1);
+    make_curve(3, "tokens_per_s", 0, 11000);
     static const char *const key[] = {"model", "renderer", "learning_rate"};
     static const char *const value[] = {"starter", "qwen3", "0.0001"};
     for (int i = 0; i < 3; i++)
@@ -138,8 +140,8 @@ static const struct snap *make_world(void) {
     w.snap.samples = (struct store_samples){4, w.sample, NULL};
     w.snap.config = (struct store_config){3, w.config, NULL};
     w.snap.events = (struct store_events){2, w.event, NULL};
-    w.snap.series = (struct store_series_list){3, w.series, NULL};
-    w.snap.n_curves = 3;
+    w.snap.series = (struct store_series_list){CURVES, w.series, NULL};
+    w.snap.n_curves = CURVES;
     w.snap.run = &w.run[0];
     w.snap.log = w.log;
     w.snap.n_log = 2;
@@ -155,20 +157,92 @@ static void open_app(struct app *a) {
 static const char *const view_names[VIEWS] = {"jobs",    "run",  "ckpt",
                                               "samples", "chat", "deploy"};
 
+static const int golden_size[][2] = {{40, 10}, {60, 15}, {80, 24}};
+#define GOLDEN_SIZES ((int)(sizeof golden_size / sizeof *golden_size))
+
 START_TEST(views_are_as_recorded) {
+    const int *size = golden_size[_i / VIEWS];
+    enum view_id v = (enum view_id)(_i % VIEWS);
     struct app a;
     char name[64];
     setenv("TZ", "UTC0", 1);
     open_app(&a);
     app_snap(&a, make_world());
-    struct surf *s = surf_new(80, 24);
+    struct surf *s = surf_new(size[0], size[1]);
     a.ckpt_all = true;
     a.wall_us = 12 * 60 * MINUTE_US;
-    app_go(&a, (enum view_id)_i);
+    app_go(&a, v);
     app_draw(&a, s);
-    snprintf(name, sizeof name, "view-%s-80x24", view_names[_i]);
+    snprintf(name, sizeof name, "view-%s-%dx%d", view_names[v], size[0],
+             size[1]);
     golden_check(s, name);
     surf_free(s);
+    app_release(&a);
+}
+END_TEST
+
+/* The screen's text at a size; free() it. */
+static char *drawn(struct app *a, int w_cells, int h) {
+    struct surf *s = surf_new(w_cells, h);
+    app_draw(a, s);
+    char *text = surf_dump(s);
+    ck_assert_ptr_nonnull(text);
+    surf_free(s);
+    return text;
+}
+
+static void shows(struct app *a, const char *what) {
+    char *text = drawn(a, 80, 24);
+    ck_assert_msg(strstr(text, what), "no '%s' on:\n%s", what, text);
+    free(text);
+}
+
+START_TEST(every_view_shows_its_main_pane_at_every_size) {
+    static const char *const main_pane[VIEWS][4] = {
+        [VIEW_JOBS] = {"NAME", "town-2", "town-1"},
+        [VIEW_RUN] = {"town-2", "● RUN", "─ loss", "└"},
+        [VIEW_CKPT] = {"CHECKPOINT", "2/final", "2/step-100"},
+        [VIEW_SAMPLES] = {"p1 ", "prompt", "B  step"},
+        [VIEW_CHAT] = {"Nobody to talk to", ":chat NAME"},
+        [VIEW_DEPLOY] = {"NAME", "prod", "serving"},
+    };
+    struct app a;
+    open_app(&a);
+    app_snap(&a, make_world());
+    a.ckpt_all = true;
+    app_go(&a, (enum view_id)_i);
+    for (int cells = 40; cells <= 120; cells += 10)
+        for (int h = 10; h <= 40; h++) {
+            char *text = drawn(&a, cells, h);
+            for (int i = 0; i < 4 && main_pane[_i][i]; i++)
+                ck_assert_msg(strstr(text, main_pane[_i][i]),
+                              "no '%s' at %dx%d:\n%s", main_pane[_i][i], cells,
+                              h, text);
+            free(text);
+        }
+    app_release(&a);
+}
+END_TEST
+
+/* A strip's value and an event's step are whole, a blank between. */
+START_TEST(panes_of_a_run_do_not_overlap) {
+    struct app a;
+    open_app(&a);
+    app_snap(&a, make_world());
+    w.event[0].step = 70000;
+    app_go(&a, VIEW_RUN);
+    for (int cells = 40; cells <= 120; cells++)
+        for (int h = 10; h <= 40; h++) {
+            char *text = drawn(&a, cells, h);
+            bool has_metrics = strstr(text, "─ metrics");
+            bool has_events = strstr(text, "─ events");
+            const char *row = strstr(text, "grad_norm         1.1515 ");
+            ck_assert_msg(!has_metrics == !row, "%dx%d:\n%s", cells, h, text);
+            ck_assert_msg(!has_events || strstr(row, " 70000 ◆ 3/step-100\n"),
+                          "%dx%d:\n%s", cells, h, text);
+            ck_assert_msg(!has_events || has_metrics, "%dx%d", cells, h);
+            free(text);
+        }
     app_release(&a);
 }
 END_TEST
@@ -230,6 +304,135 @@ START_TEST(a_store_that_is_away_for_a_moment_changes_no_selection) {
 }
 END_TEST
 
+static void press(struct app *a, uint32_t key) {
+    app_event(a, &(struct ev){.kind = EV_KEY, .key = key});
+}
+
+static void type(struct app *a, const char *text) {
+    for (; *text; text++)
+        press(a, (uint32_t)*text);
+}
+
+static void ask(struct app *a, const char *text) {
+    type(a, text);
+    press(a, KEY_ENTER);
+}
+
+static void answer(struct app *a, bool ok, const char *text) {
+    char copy[128];
+    snprintf(copy, sizeof copy, "%s", text);
+    struct act_result piece = {ACT_CHAT, true, true, copy};
+    struct act_result end = {ACT_CHAT, false, ok, ok ? "" : copy};
+    if (ok)
+        chat_result(a, &piece);
+    chat_result(a, &end);
+}
+
+#define TOO_LONG \
+    "prompt of 900 tokens and max_tokens 256 exceed the context of 1024"
+
+START_TEST(a_turn_that_failed_leaves_the_talk_and_is_offered_again) {
+    struct app a;
+    open_app(&a);
+    chat_open(&a, "prod");
+    ask(&a, "short");
+    answer(&a, true, "Mira.");
+    ck_assert_uint_eq(json_array_size(a.messages), 2);
+    ask(&a, "very long");
+    ck_assert_uint_eq(json_array_size(a.messages), 3);
+    answer(&a, false, TOO_LONG);
+    ck_assert_uint_eq(json_array_size(a.messages), 2);
+    ck_assert_str_eq(edit_text(a.say), "very long");
+    shows(&a, "> very long");
+    shows(&a, "exceed the context of 1024");
+    shows(&a, "no longer fits the context: C-t starts a new one");
+    press(&a, MOD_CTRL | 'u');
+    ask(&a, "brief");
+    answer(&a, true, "Yes.");
+    ck_assert_uint_eq(json_array_size(a.messages), 4);
+    const char *said = json_string_value(
+        json_object_get(json_array_get(a.messages, 2), "content"));
+    ck_assert_str_eq(said, "brief");
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(a_stopped_answer_stays_in_the_talk) {
+    struct app a;
+    open_app(&a);
+    chat_open(&a, "prod");
+    ask(&a, "tell");
+    struct act_result piece = {ACT_CHAT, true, true, "Once"};
+    chat_result(&a, &piece);
+    shows(&a, "C-x stops the answer");
+    press(&a, MOD_CTRL | 'x');
+    answer(&a, false, "stopped");
+    ck_assert_uint_eq(json_array_size(a.messages), 2);
+    ck_assert_str_eq(edit_text(a.say), "");
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(a_new_talk_forgets_the_former_and_its_answer) {
+    struct app a;
+    open_app(&a);
+    chat_open(&a, "prod");
+    shows(&a, "Enter sends  C-t new talk  Esc leaves the line");
+    ask(&a, "one");
+    answer(&a, true, "Mira.");
+    ask(&a, "two");
+    press(&a, MOD_CTRL | 't'); /* while the answer is under way */
+    ck_assert(!a.talking);
+    ck_assert_uint_eq(json_array_size(a.messages), 0);
+    ck_assert_int_eq(text_lines(a.talk), 0);
+    ask(&a, "three");
+    answer(&a, true, "late"); /* to the dropped question */
+    ck_assert(a.talking);
+    ck_assert_uint_eq(json_array_size(a.messages), 1);
+    answer(&a, true, "Goat.");
+    ck_assert_uint_eq(json_array_size(a.messages), 2);
+    press(&a, KEY_ESC);
+    shows(&a, "n new talk");
+    press(&a, 'n');
+    ck_assert_uint_eq(json_array_size(a.messages), 0);
+    ck_assert(a.typing);
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(without_a_target_nothing_is_typed) {
+    static const uint32_t keys[] = {'i', KEY_ENTER, 'n', MOD_CTRL | 't'};
+    struct app a;
+    open_app(&a);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        press(&a, '5');
+        press(&a, keys[i]);
+        ck_assert(!a.typing);
+        press(&a, '1'); /* not swallowed */
+        ck_assert_int_eq(a.view, VIEW_JOBS);
+    }
+    type(&a, ":chat prod");
+    press(&a, KEY_ENTER);
+    ck_assert(a.typing);
+    ck_assert_str_eq(a.target, "prod");
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(what_stands_still_is_resumed_by_the_key_that_pauses) {
+    struct app a;
+    open_app(&a);
+    app_snap(&a, make_world());
+    shows(&a, "Z pause");
+    w.run[0].state = STORE_RUN_FAILED;
+    shows(&a, "Z resume");
+    press(&a, 'Z');
+    ck_assert_ptr_nonnull(a.sheet);
+    ck_assert_int_eq(a.act.kind, ACT_RESUME);
+    app_release(&a);
+}
+END_TEST
+
 START_TEST(the_command_table_has_no_fault) {
     char why[256] = "";
     ck_assert_msg(cmd_check(app_cmds, app_n_cmds, why, sizeof why) == 0, "%s",
@@ -256,10 +459,18 @@ END_TEST
 Suite *screen_suite(void) {
     Suite *s = suite_create("screen");
     TCase *t = tcase_create("screen");
-    tcase_add_loop_test(t, views_are_as_recorded, 0, VIEWS);
+    tcase_add_loop_test(t, views_are_as_recorded, 0, VIEWS * GOLDEN_SIZES);
+    tcase_add_loop_test(t, every_view_shows_its_main_pane_at_every_size, 0,
+                        VIEWS);
+    tcase_add_test(t, panes_of_a_run_do_not_overlap);
     tcase_add_loop_test(t, every_view_draws_at_every_size, 0, VIEWS);
     tcase_add_test(t, the_newest_run_is_shown_until_one_is_chosen);
     tcase_add_test(t, a_store_that_is_away_for_a_moment_changes_no_selection);
+    tcase_add_test(t, a_turn_that_failed_leaves_the_talk_and_is_offered_again);
+    tcase_add_test(t, a_stopped_answer_stays_in_the_talk);
+    tcase_add_test(t, a_new_talk_forgets_the_former_and_its_answer);
+    tcase_add_test(t, without_a_target_nothing_is_typed);
+    tcase_add_test(t, what_stands_still_is_resumed_by_the_key_that_pauses);
     tcase_add_test(t, the_command_table_has_no_fault);
     tcase_add_test(t, every_verb_says_what_it_does);
     suite_add_tcase(s, t);
