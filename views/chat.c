@@ -55,8 +55,7 @@ static void send(struct app *a) {
     edit_remember(a->say);
 }
 
-/* The daemon refused the prompt for its length: "… exceed the context of N",
- * "… exceed the cache of N". */
+/* The daemon refused the prompt for its length; its words end so. */
 static bool is_too_long(const char *why) {
     return strstr(why, "the context of ") || strstr(why, "the cache of ");
 }

@@ -145,6 +145,34 @@ START_TEST(a_checkpoint_is_promoted_deployed_and_asked_from_the_screen) {
 }
 END_TEST
 
+START_TEST(a_question_beyond_the_context_does_not_end_the_talk) {
+    struct scr s;
+    char line[3001];
+    for (size_t i = 0; i + 1 < sizeof line; i++)
+        line[i] = i % 2 ? ' ' : '7';
+    line[sizeof line - 1] = 0;
+    start_run(2);
+    sys_wait_state(1, "done");
+    scr_open(&s);
+    scr_wait(&s, "sft-1");
+    scr_keys(&s, "\r3");
+    scr_wait(&s, "1/final");
+    scr_keys(&s, "C");
+    scr_wait(&s, "Chat with 1/final");
+    scr_keys(&s, line);
+    scr_keys(&s, "\r");
+    scr_wait(&s, "The question does not fit the context");
+    scr_keys(&s, "\x15What is 2+3?\r");
+    scr_wait(&s, "> What is 2+3?");
+    scr_wait(&s, "Enter sends"); /* answered: C-x stood there */
+    const char *after = strstr(scr_text(&s), "> What is 2+3?");
+    ck_assert_msg(after && !strstr(after, "context"), "%s", scr_text(&s));
+    scr_keys(&s, "\x03\x03");
+    ck_assert_int_eq(scr_end(&s), 0);
+    scr_close(&s);
+}
+END_TEST
+
 START_TEST(a_closed_terminal_does_not_harm_the_run) {
     struct scr s;
     start_run(400);
@@ -169,6 +197,7 @@ Suite *terminal_suite(void) {
     tcase_add_checked_fixture(t, sys_setup, sys_teardown);
     tcase_add_test(t,
                    a_checkpoint_is_promoted_deployed_and_asked_from_the_screen);
+    tcase_add_test(t, a_question_beyond_the_context_does_not_end_the_talk);
     tcase_add_test(t, a_closed_terminal_does_not_harm_the_run);
     suite_add_tcase(s, t);
     return s;

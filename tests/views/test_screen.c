@@ -328,8 +328,7 @@ static void answer(struct app *a, bool ok, const char *text) {
     chat_result(a, &end);
 }
 
-#define TOO_LONG \
-    "prompt of 900 tokens and max_tokens 256 exceed the context of 1024"
+#define TOO_LONG "a prompt of 1045 tokens leaves no room in the context of 1024"
 
 START_TEST(a_turn_that_failed_leaves_the_talk_and_is_offered_again) {
     struct app a;
@@ -344,7 +343,7 @@ START_TEST(a_turn_that_failed_leaves_the_talk_and_is_offered_again) {
     ck_assert_uint_eq(json_array_size(a.messages), 2);
     ck_assert_str_eq(edit_text(a.say), "very long");
     shows(&a, "> very long");
-    shows(&a, "exceed the context of 1024");
+    shows(&a, "no room in the context of 1024");
     shows(&a, "no longer fits the context: C-t starts a new one");
     press(&a, MOD_CTRL | 'u');
     ask(&a, "brief");
