@@ -190,22 +190,7 @@ int ckpt_verify(const char *path, struct manifest *m, struct err *err) {
     return rc < 0 ? err_ctx(err, "checkpoint %s", path) : 0;
 }
 
-/* How PEFT is told of a module: by its last name; the mlp of a dense layer
- * among sparse ones by its path, since PEFT takes "gate_proj" for that of the
- * experts there. */
-static const char *peft_target(const struct trainer *tr, char *name) {
-    static const char prefix[] = "base_model.model.";
-    bool sparse = model_conf(trainer_model(tr))->E > 0;
-    char *end = strstr(name, ".lora_");
-    if (end)
-        *end = 0;
-    const char *last = strrchr(name, '.');
-    if (sparse && strstr(name, ".mlp.") &&
-        strncmp(name, prefix, sizeof prefix - 1) == 0)
-        return name + sizeof prefix - 1;
-    return last ? last + 1 : name;
-}
-
+/* The adapted modules by their last name, each once. */
 static json_t *peft_targets(const struct trainer *tr) {
     json_t *t = json_array(), *v;
     for (int i = 0; i < trainer_count(tr); i++) {
@@ -213,11 +198,14 @@ static json_t *peft_targets(const struct trainer *tr) {
         size_t k;
         bool seen = false;
         snprintf(name, sizeof name, "%s", trainer_param(tr, i)->name);
-        const char *target = peft_target(tr, name);
+        char *end = strstr(name, ".lora_");
+        if (end)
+            *end = 0;
+        char *last = strrchr(name, '.');
         json_array_foreach(t, k, v) seen |=
-            strcmp(json_string_value(v), target) == 0;
+            strcmp(json_string_value(v), last ? last + 1 : name) == 0;
         if (!seen)
-            json_array_append_new(t, json_string(target));
+            json_array_append_new(t, json_string(last ? last + 1 : name));
     }
     return t;
 }
