@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool lora_wants(const struct lora_conf *c, enum slot s) {
+/* Models with experts have no adapter on the mlp of their dense layers either:
+ * PEFT takes its name for that of the experts and could not load it. */
+static bool lora_wants(const struct lora_conf *c, const struct model *m,
+                       enum slot s) {
     switch (s) {
     case SLOT_Q:
     case SLOT_K:
@@ -19,7 +22,7 @@ static bool lora_wants(const struct lora_conf *c, enum slot s) {
     case SLOT_GATE:
     case SLOT_UP:
     case SLOT_GATE_UP:
-    case SLOT_DOWN: return c->mlp;
+    case SLOT_DOWN: return c->mlp && model_conf(m)->E == 0;
     case SLOT_HEAD: return c->unembed;
     default: return false;
     }
@@ -31,8 +34,9 @@ static int lora_head(const struct model *m) {
     return head >= 0 ? head : model_index(m, SLOT_EMBED, -1);
 }
 
-static bool lora_takes(const struct lora_conf *c, const struct weight_info *w) {
-    return w->is_lora && w->slot != SLOT_HEAD && lora_wants(c, w->slot);
+static bool lora_takes(const struct lora_conf *c, const struct model *m,
+                       const struct weight_info *w) {
+    return w->is_lora && w->slot != SLOT_HEAD && lora_wants(c, m, w->slot);
 }
 
 static void lora_pair_add(struct adapter *a, const struct model *m, int i,
@@ -74,7 +78,7 @@ static int lora_init(struct adapter *a, uint64_t seed, struct err *err) {
 static void lora_pairs(struct adapter *a, const struct model *m) {
     const struct lora_conf *conf = &a->conf;
     for (int i = 0; i < model_count(m); i++)
-        if (lora_takes(conf, model_info(m, i)))
+        if (lora_takes(conf, m, model_info(m, i)))
             lora_pair_add(a, m, i, false);
     if (conf->unembed)
         lora_pair_add(a, m, lora_head(m), true);
