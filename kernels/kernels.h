@@ -387,10 +387,12 @@ struct kern_ops {
     int (*copy_in)(struct kern *k, void *dev, const void *host, size_t bytes);
     int (*copy_out)(struct kern *k, void *host, const void *dev, size_t bytes);
     int (*copy)(struct kern *k, void *dev, const void *dev_from, size_t bytes);
-    /* Large parts give their memory back until they are written again. */
     int (*zero)(struct kern *k, void *dev, size_t bytes);
-    /* Says that few places of an allocation will be written between zeros, so
-     * that no more memory than those take is wanted. */
+    /* The same, and large parts give their memory back until they are written
+     * again; dearer than zero where they soon are. */
+    int (*release)(struct kern *k, void *dev, size_t bytes);
+    /* Says that few places of an allocation will be written between releases,
+     * so that no more memory than those take is wanted. */
     void (*sparse)(struct kern *k, void *dev, size_t bytes);
     int (*sync)(struct kern *k);
     /* Makes host memory (a mapped file) usable as device memory without a

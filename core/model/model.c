@@ -423,8 +423,11 @@ struct model *model_outline(const char *dir, struct err *err) {
 
 int64_t model_bytes(const struct model *m) {
     int64_t n = 0;
-    for (int i = 0; i < st_count(m->st); i++)
+    for (int i = 0; m->st && i < st_count(m->st); i++)
         n += st_at(m->st, i)->bytes;
+    for (int i = 0; !m->st && i < m->n; i++) /* a random one */
+        n += (m->offset[i + 1] - m->offset[i]) *
+             (int64_t)kern_dtype_size(m->weights.w[i].dtype);
     return n;
 }
 

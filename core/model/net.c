@@ -389,14 +389,6 @@ static int back_space(struct net *n, struct back *b, int32_t R,
     return rc;
 }
 
-/* What layer l left is used up; its memory shall not stand beside the
- * gradients of all weights. */
-static void layer_done(struct net *n, int l) {
-    float *at = n->acts[l].x;
-    float *end = l + 1 < n->c->L ? n->acts[l + 1].x : n->xf;
-    kn(n, n->kern->ops->zero(n->kern, at, (size_t)(end - at) * sizeof *at));
-}
-
 int net_backward(struct net *n, const struct policy *p, struct net_grads *g,
                  struct err *err) {
     struct back b;
@@ -406,11 +398,8 @@ int net_backward(struct net *n, const struct policy *p, struct net_grads *g,
         return -1;
     norm_backward(n, p, g, SLOT_NORM, -1, n->xf, n->rstdf, n->dh, n->T, c->C,
                   b.dx, false);
-    for (int l = c->L - 1; l >= 0; l--) {
+    for (int l = c->L - 1; l >= 0; l--)
         layer_backward(n, p, l, g, &b);
-        if (g->weights)
-            layer_done(n, l);
-    }
     if (g->weights)
         kn(n, n->kern->ops->embed_bwd(
                   n->kern,

@@ -9,8 +9,8 @@ int trainer_clear(struct trainer *tr, struct err *err) {
     const struct kern_ops *ops = tr->kern->ops;
     int rc = ops->zero(tr->kern, tr->g, (size_t)tr->floats * sizeof(float));
     if (rc == KERN_OK && tr->g_lookup)
-        rc = ops->zero(tr->kern, tr->g_lookup,
-                       (size_t)tr->lookup_floats * sizeof(float));
+        rc = ops->release(tr->kern, tr->g_lookup,
+                          (size_t)tr->lookup_floats * sizeof(float));
     tr->pending = false;
     return rc ? err_kern(err, rc, "clear gradients") : 0;
 }

@@ -46,7 +46,7 @@ static void params_lora(struct trainer *tr) {
 float *block_new(struct trainer *tr, int64_t floats, struct err *err) {
     size_t bytes = (size_t)floats * sizeof(float);
     float *dev = tr->kern->ops->alloc(tr->kern, bytes);
-    if (dev && tr->kern->ops->zero(tr->kern, dev, bytes) == KERN_OK)
+    if (dev && tr->kern->ops->release(tr->kern, dev, bytes) == KERN_OK)
         return dev;
     err_set(err, ERR_NOMEM, "training state: no memory for %lld MiB",
             (long long)(floats >> 18));

@@ -59,21 +59,37 @@ static int cpu_copy(struct kern *k, void *to, const void *from, size_t bytes) {
     return KERN_OK;
 }
 
-/* Whole huge pages of it go back to the system, which gives zeros for them,
- * to whatever thread writes there first. */
+struct zero_run {
+    char *at;
+    size_t bytes;
+};
+
+static void zero_task(void *arg, int task, int thread) {
+    const struct zero_run *r = arg;
+    size_t first = (size_t)task * HUGE_BYTES, left = r->bytes - first;
+    (void)thread;
+    memset(r->at + first, 0, left < HUGE_BYTES ? left : HUGE_BYTES);
+}
+
 static int cpu_zero(struct kern *k, void *dev, size_t bytes) {
+    struct zero_run r = {dev, bytes};
+    if (bytes)
+        pool_run(cpu_of(k)->pool, (int)((bytes + HUGE_BYTES - 1) / HUGE_BYTES),
+                 zero_task, &r);
+    return KERN_OK;
+}
+
+/* Whole huge pages go back to the system, which gives zeros for them, to
+ * whatever thread writes there first. */
+static int cpu_release(struct kern *k, void *dev, size_t bytes) {
     uintptr_t at = (uintptr_t)dev, end = at + bytes;
     uintptr_t first = (at + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
     uintptr_t last = end & ~(HUGE_BYTES - 1);
-    (void)k;
     if (bytes < 4 * HUGE_BYTES || first >= last ||
         madvise((void *)first, last - first, MADV_DONTNEED) != 0)
-        first = last = end;
-    if (first > at)
-        memset(dev, 0, first - at);
-    if (end > last)
-        memset((void *)last, 0, end - last);
-    return KERN_OK;
+        return cpu_zero(k, dev, bytes);
+    cpu_zero(k, dev, first - at);
+    return cpu_zero(k, (void *)last, end - last);
 }
 
 /* Small pages, as far as they are whole. */
@@ -102,6 +118,7 @@ void cpu_mem_ops(struct kern_ops *ops) {
     ops->copy_out = cpu_copy;
     ops->copy = cpu_copy;
     ops->zero = cpu_zero;
+    ops->release = cpu_release;
     ops->sparse = cpu_sparse;
     ops->sync = cpu_sync;
     ops->adopt = cpu_adopt;

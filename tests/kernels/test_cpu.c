@@ -51,8 +51,8 @@ START_TEST(cpu_table_is_full_and_status_has_words) {
     struct kern *k = kt_best();
     const struct kern_ops *o = k->ops;
     ck_assert(o->name && o->close && o->alloc && o->free && o->copy_in);
-    ck_assert(o->copy_out && o->copy && o->zero && o->sparse && o->sync &&
-              o->adopt);
+    ck_assert(o->copy_out && o->copy && o->zero && o->release && o->sparse &&
+              o->sync && o->adopt);
     ck_assert(o->add && o->scale && o->bias && o->bias_bwd && o->widen);
     ck_assert(o->sumsq != NULL);
 #define KT_HAS(name, args) ck_assert(o->name != NULL);
@@ -108,7 +108,7 @@ static int64_t resident(void) {
     return (int64_t)pages * sysconf(_SC_PAGESIZE);
 }
 
-START_TEST(cpu_zero_of_a_large_part_gives_its_memory_back) {
+START_TEST(cpu_release_of_a_large_part_gives_its_memory_back) {
     static const size_t cuts[][2] = {{0, 0}, {1, 3}, {1 << 21, 64}, {777, 0}};
     size_t n = 40 << 20;
     struct kern *k = kt_best();
@@ -120,7 +120,7 @@ START_TEST(cpu_zero_of_a_large_part_gives_its_memory_back) {
             k->ops->sparse(k, a, n);
         memset(a, 5, n);
         int64_t before = resident();
-        ck_assert_int_eq(k->ops->zero(k, a + from, to - from), KERN_OK);
+        ck_assert_int_eq(k->ops->release(k, a + from, to - from), KERN_OK);
         ck_assert_int_lt(resident(), before - (30 << 20));
         if (i == 3) {
             a[n / 2] = 1;
@@ -236,7 +236,7 @@ Suite *cpu_suite(void) {
     tcase_add_test(tc, cpu_sets_that_the_machine_lacks_are_named);
     tcase_add_test(tc, cpu_table_is_full_and_status_has_words);
     tcase_add_test(tc, cpu_memory_is_aligned_and_what_was_put_there);
-    tcase_add_test(tc, cpu_zero_of_a_large_part_gives_its_memory_back);
+    tcase_add_test(tc, cpu_release_of_a_large_part_gives_its_memory_back);
     tcase_add_test(tc, cpu_threads_run_each_task_once);
     tcase_add_test(tc, cpu_threads_wake_after_they_slept);
     tcase_add_test(tc, cpu_devices_work_side_by_side);
