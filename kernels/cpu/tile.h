@@ -135,6 +135,7 @@ TILE_VARIANT(tile_part, 3)
 #if !defined(KERN_ISA_scalar)
 /* Hides where a value comes from, so that the compiler keeps it in a register
  * instead of one for everything that is computed from it. */
+#define TILE_AHEAD 256 /* floats of A between its reading and its prefetch */
 #define TILE_OPAQUE(x) __asm__("" : "+r"(x))
 
 /* tile_run of TILE_M rows, the one that has to be fast: A is packed (sa 1, ka
@@ -158,6 +159,8 @@ INLINE void tile_full(const struct tile *t, const bool is_packed, const int V,
         for (int v = 0; v < V; v++)
             bv[v] = v_load(b + v * VL);
         b += TILE_N;
+        if (is_packed)
+            __builtin_prefetch(a[0] + TILE_AHEAD);
         for (int i = 0; !is_packed && i < TILE_M; i += 4)
             TILE_OPAQUE(a[i / 4]);
         if (!is_packed) {
@@ -209,6 +212,34 @@ INLINE void tile_transpose8(float *dst, int64_t ld, const __m256 r[8]) {
         __m256 hi = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
         _mm256_storeu_ps(dst + i * ld, lo);
         _mm256_storeu_ps(dst + (i + 4) * ld, hi);
+    }
+}
+#endif
+
+#if defined(KERN_ISA_avx512)
+/* r[i][j] = r[j][i]. */
+INLINE void tile_transpose16(__m512 r[16]) {
+    __m512 t[16];
+    for (int i = 0; i < 8; i++) {
+        t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int h = 0; h < 2; h++) {
+            __m512d x = _mm512_castps_pd(t[i + h]);
+            __m512d y = _mm512_castps_pd(t[i + h + 2]);
+            r[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+            r[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+        }
+    for (int i = 0; i < 4; i++)
+        for (int h = 0; h < 2; h++) {
+            __m512 x = r[8 * h + i], y = r[8 * h + i + 4];
+            t[8 * h + i] = _mm512_shuffle_f32x4(x, y, 0x88);
+            t[8 * h + i + 4] = _mm512_shuffle_f32x4(x, y, 0xdd);
+        }
+    for (int i = 0; i < 8; i++) {
+        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
     }
 }
 #endif
