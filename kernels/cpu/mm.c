@@ -11,15 +11,15 @@
 #include "kernels/cpu/tile.h"
 
 #define MM_KC 384           /* most steps of k packed at once */
-#define MM_MC 264           /* most rows of a task */
-#define MM_NP 4             /* most panels of a task */
+#define MM_MC 516           /* most rows of a task */
+#define MM_NP 8             /* most panels of a task */
 #define MM_TASKS 4          /* wanted for each thread */
 #define MM_PACK_K 8         /* steps of k that A's columns are packed by */
 #define MM_PACK_TILES 8     /* row tiles of a packing task */
 #define MM_MC_MIN 48        /* fewer would not repay the packing of B */
 #define MM_A_PANELS 4       /* fewer panels would not repay that of A */
 #define MM_A_FLOATS 2621440 /* of A packed at once: 10 MiB */
-#define MM_A_ROWS 2112      /* most rows of it */
+#define MM_A_ROWS 2064      /* most rows of it */
 #define MM_AHEAD 16         /* rows of B between its reading and its prefetch */
 
 struct mm_run {

@@ -135,7 +135,7 @@ TILE_VARIANT(tile_part, 3)
 #if !defined(KERN_ISA_scalar)
 /* Hides where a value comes from, so that the compiler keeps it in a register
  * instead of one for everything that is computed from it. */
-#define TILE_AHEAD 256 /* floats of A between its reading and its prefetch */
+#define TILE_AHEAD 512 /* floats of A between its reading and its prefetch */
 #define TILE_OPAQUE(x) __asm__("" : "+r"(x))
 
 /* tile_run of TILE_M rows, the one that has to be fast: A is packed (sa 1, ka
