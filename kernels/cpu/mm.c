@@ -58,6 +58,17 @@ INLINE void mm_pack8(const struct kern_mm *a, float *dst, int64_t j,
 #endif
 
 #if defined(KERN_ISA_avx512)
+#define MM_TURNS true /* 16 rows of B at once */
+
+/* Of two bf16 in a word, the first and the second. */
+INLINE vf mm_even(vf w) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(w), 16));
+}
+INLINE vf mm_odd(vf w) {
+    return _mm512_castsi512_ps(
+        _mm512_and_si512(_mm512_castps_si512(w), _mm512_set1_epi32(-65536)));
+}
+
 /* Sixteen rows of B: 16 steps of f32, or 32 of bf16, two in a word. */
 INLINE void mm_pack16(const struct kern_mm *a, float *dst, int64_t j, int64_t k,
                       int64_t ahead) {
@@ -75,13 +86,12 @@ INLINE void mm_pack16(const struct kern_mm *a, float *dst, int64_t j, int64_t k,
         if (a->bt == KERN_F32) {
             v_store(dst + i * TILE_N, r[i]);
         } else {
-            __m512i w = _mm512_castps_si512(r[i]);
-            __m512i odd = _mm512_and_si512(w, _mm512_set1_epi32(-65536));
-            v_store(dst + 2 * i * TILE_N,
-                    _mm512_castsi512_ps(_mm512_slli_epi32(w, 16)));
-            v_store(dst + (2 * i + 1) * TILE_N, _mm512_castsi512_ps(odd));
+            v_store(dst + 2 * i * TILE_N, mm_even(r[i]));
+            v_store(dst + (2 * i + 1) * TILE_N, mm_odd(r[i]));
         }
 }
+#else
+#define MM_TURNS false
 #endif
 
 static float mm_b(const struct kern_mm *a, int64_t at) {
@@ -352,6 +362,98 @@ static bool mm_packs(const struct kern_mm *a) {
     return a->k > 0 && (pays || a->form == KERN_TN);
 }
 
+/* ---- few rows: B is read once, and turned in registers ---- */
+
+#define MM_FEW 8       /* most rows */
+#define MM_FEW_TASK 64 /* columns of a task */
+
+#if defined(KERN_ISA_avx512)
+INLINE void mm_few_step(vf acc[MM_FEW], const float *const row[MM_FEW],
+                        int64_t k, vf b, const int m) {
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        acc[i] = v_fma(v_set(row[i][k]), b, acc[i]);
+}
+
+/* Sixteen columns of C; rows beyond a->m are the last again. */
+INLINE void mm_few16(const struct kern_mm *a, int64_t j, const int m) {
+    const size_t size = a->bt == KERN_F32 ? 4 : 2, step = a->ldb * size;
+    const char *b = (const char *)a->b + j * step;
+    const float *row[MM_FEW];
+    vf acc[MM_FEW], r[16];
+    int64_t k = 0;
+    for (int i = 0; i < m; i++) {
+        int64_t at = i < a->m ? i : a->m - 1;
+        row[i] = a->a + at * a->lda;
+        acc[i] = a->acc ? v_load(a->c + at * a->ldc + j) : v_set(0.0f);
+    }
+    for (; k + (int64_t)(64 / size) <= a->k; b += 64) {
+        for (int i = 0; i < 16; i++) {
+            r[i] = _mm512_loadu_ps(b + i * step);
+            __builtin_prefetch(b + (i + 16) * step, 0, 2);
+        }
+        tile_transpose16(r);
+        for (int w = 0; w < 16; w++)
+            if (a->bt == KERN_F32) {
+                mm_few_step(acc, row, k++, r[w], m);
+            } else {
+                mm_few_step(acc, row, k++, mm_even(r[w]), m);
+                mm_few_step(acc, row, k++, mm_odd(r[w]), m);
+            }
+    }
+    for (; k < a->k; k++) {
+        float column[16];
+        for (int i = 0; i < 16; i++)
+            column[i] = mm_b(a, (j + i) * a->ldb + k);
+        mm_few_step(acc, row, k, v_load(column), m);
+    }
+    for (int i = 0; i < m && i < a->m; i++)
+        v_store(a->c + i * a->ldc + j, acc[i]);
+}
+
+#define MM_FEW_ROWS(m) \
+    static __attribute__((noinline)) void mm_few_##m(const struct kern_mm *a, \
+                                                     int64_t j, int64_t end) { \
+        for (; j < end; j += 16) \
+            mm_few16(a, j, m); \
+    }
+MM_FEW_ROWS(1)
+MM_FEW_ROWS(2)
+MM_FEW_ROWS(4)
+MM_FEW_ROWS(8)
+
+static void mm_few_task(void *arg, int task, int thread) {
+    const struct kern_mm *a = arg;
+    int64_t j = (int64_t)task * MM_FEW_TASK, end = j + MM_FEW_TASK;
+    end = end < a->n ? end : a->n;
+    (void)thread;
+    if (a->m == 1)
+        mm_few_1(a, j, end);
+    else if (a->m == 2)
+        mm_few_2(a, j, end);
+    else if (a->m <= 4)
+        mm_few_4(a, j, end);
+    else
+        mm_few_8(a, j, end);
+}
+#else
+static void mm_few_task(void *arg, int task, int thread) {
+    (void)arg, (void)task, (void)thread;
+}
+#endif
+
+/* Columns of C done so, the rest is left to the blocks. */
+static int64_t mm_few(struct cpu *cpu, const struct kern_mm *a) {
+    bool is_word = a->bt == KERN_F32 || a->bt == KERN_BF16;
+    if (!MM_TURNS || a->form != KERN_NT || a->m > MM_FEW || !is_word)
+        return 0;
+    struct kern_mm whole = *a;
+    whole.n = a->n & ~15;
+    pool_run(cpu->pool, (whole.n + MM_FEW_TASK - 1) / MM_FEW_TASK, mm_few_task,
+             &whole);
+    return whole.n;
+}
+
 static bool mm_is_shaped(const struct kern_mm *a) {
     bool tn = a->form == KERN_TN, nt = a->form == KERN_NT;
     return (unsigned)a->form <= KERN_TN && (unsigned)a->bt < KERN_DTYPES &&
@@ -360,23 +462,16 @@ static bool mm_is_shaped(const struct kern_mm *a) {
            a->ldc >= a->n;
 }
 
-int ISA(mm)(struct kern *k, const struct kern_mm *a) {
-    if (a->bt == KERN_Q8 || a->bt == KERN_Q4)
-        return ISA(mm_quant)(k, a);
-    if (!mm_is_shaped(a))
-        return KERN_EINVAL;
-    if (a->m == 0 || a->n == 0)
-        return KERN_OK;
-    struct mm_run r = {.a = a, .cpu = cpu_of(k)};
+static int mm_blocks(struct cpu *cpu, const struct kern_mm *a) {
     bool packs = mm_packs(a);
     int64_t rows = packs && a->m > MM_A_ROWS ? MM_A_ROWS : a->m;
     int64_t steps = packs ? MM_A_FLOATS / mm_up(rows, TILE_M) : a->k + MM_KC;
-    int rc = cpu_reserve(r.cpu, MM_NP * MM_KC * TILE_N * sizeof(float));
+    int rc = cpu_reserve(cpu, MM_NP * MM_KC * TILE_N * sizeof(float));
     if (rc == KERN_OK && packs)
-        rc = cpu_reserve_shared(r.cpu, MM_A_FLOATS * sizeof *r.at);
+        rc = cpu_reserve_shared(cpu, MM_A_FLOATS * sizeof(float));
     if (rc != KERN_OK)
         return rc;
-    r.at = packs ? r.cpu->shared : NULL;
+    struct mm_run r = {.a = a, .cpu = cpu, .at = packs ? cpu->shared : NULL};
     for (; r.first < a->m; r.first += rows) {
         r.rows = a->m - r.first < rows ? a->m - r.first : rows;
         mm_cut(&r);
@@ -388,4 +483,20 @@ int ISA(mm)(struct kern *k, const struct kern_mm *a) {
         } while ((r.k0 = r.k1) < a->k);
     }
     return KERN_OK;
+}
+
+int ISA(mm)(struct kern *k, const struct kern_mm *a) {
+    if (a->bt == KERN_Q8 || a->bt == KERN_Q4)
+        return ISA(mm_quant)(k, a);
+    if (!mm_is_shaped(a))
+        return KERN_EINVAL;
+    if (a->m == 0 || a->n == 0)
+        return KERN_OK;
+    struct kern_mm rest = *a;
+    int64_t done = mm_few(cpu_of(k), a);
+    rest.b = (const char *)a->b +
+             (size_t)(done * a->ldb) * (a->bt == KERN_F32 ? 4 : 2);
+    rest.c += done;
+    rest.n -= (int32_t)done;
+    return rest.n > 0 ? mm_blocks(cpu_of(k), &rest) : KERN_OK;
 }
