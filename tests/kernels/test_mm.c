@@ -10,6 +10,7 @@ struct mm_case {
 
 static const struct mm_case cases[] = {
     {1, 1, 1, 0},    {1, 1, 0, 0},      {3, 5, 0, 1},    {1, 33, 64, 0},
+    {1, 64, 70, 3},  {3, 48, 100, 1},   {5, 80, 33, 2},  {8, 17, 96, 0},
     {1, 40, 7, 3},   {2, 31, 16, 0},    {3, 3, 3, 0},    {4, 32, 8, 1},
     {5, 17, 130, 0}, {6, 16, 9, 0},     {7, 50, 33, 5},  {8, 8, 8, 0},
     {11, 65, 15, 0}, {12, 32, 32, 0},   {13, 33, 17, 0}, {14, 64, 100, 2},
@@ -124,6 +125,30 @@ START_TEST(mm_is_a_chain_over_k_on_every_set_and_thread_count) {
             free(c);
             mm_free(&in);
         }
+}
+END_TEST
+
+/* More rows and steps than are packed at once. */
+START_TEST(mm_in_parts_is_the_same_chain) {
+    struct mm_case s = {2070, 97, 1300, 1};
+    struct kern *k = kt_best();
+    for (int form = 0; form < 3; form++) {
+        struct mm_input in =
+            mm_draw((enum kern_mm_form)form, &s, KERN_F32, true, 11);
+        float *c = kt_buf(in.nc, sizeof *c);
+        mm_run(k, &in, c);
+        for (uint64_t q = 0; q < 300; q++) {
+            int i = (int)(kt_u64(5, q) % 2070), j = (int)(kt_u64(6, q) % 97);
+            int64_t at = i * in.mm.ldc + j;
+            double exact, size;
+            float want = mm_chain(&in.mm, in.c0[at], i, j, &exact, &size);
+            ck_assert_msg(kt_same(c[at], want), "%s (%d,%d)", forms[form], i,
+                          j);
+        }
+        free(c);
+        mm_free(&in);
+    }
+    k->ops->close(k);
 }
 END_TEST
 
@@ -251,6 +276,7 @@ Suite *mm_suite(void) {
     TCase *tc = tcase_create("mm");
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, mm_is_a_chain_over_k_on_every_set_and_thread_count);
+    tcase_add_test(tc, mm_in_parts_is_the_same_chain);
     tcase_add_test(tc, mm_rows_alone_have_the_bits_of_rows_together);
     tcase_add_test(tc, mm_gradients_of_pieces_in_order_continue_the_chain);
     tcase_add_test(tc, mm_non_finite_values_stay_in_their_rows_and_columns);
