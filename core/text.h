@@ -40,6 +40,7 @@ void tok_ids_push(struct tok_ids *ids, uint32_t id);
 enum {
     TOK_CONTROL = 1, /* special tokens written in the text become tokens */
     TOK_BOS = 2,     /* put what the post-processor puts around a text */
+    TOK_PLAIN = 4,   /* no added token at all, special or not, is found */
 };
 /* Appends the ids of UTF-8 text; bytes that are not UTF-8 become U+FFFD. */
 void tok_encode(const struct tok *t, const char *text, size_t len, int flags,
@@ -104,19 +105,27 @@ const char *render_name(const struct render *r);
 /* Names of all renderers, one by one; NULL ends. */
 const char *render_list(int i);
 
+/* Who wrote a token: the format, its header of a message, or the message. */
+enum origin { ORIGIN_TEMPLATE, ORIGIN_HEADER, ORIGIN_CONTENT };
+
 struct example {
     struct tok_ids tokens;
-    float *weights; /* (tokens.n) does token i count as a target; owned */
+    float *weights;  /* (tokens.n) does token i count as a target; owned */
+    uint8_t *origin; /* (tokens.n) enum origin, or NULL; owned */
 };
 void example_release(struct example *e);
 
-/* messages: [{"role","content"}, …], content a string. control: text may make
- * control tokens (for comparisons only). */
+enum {
+    RENDER_COMPAT = 1, /* message text may make control tokens, as in the
+                        * cookbook: for comparisons only */
+    RENDER_ORIGIN = 2, /* fill example.origin (costs a decoding) */
+};
+/* messages: [{"role","content"}, …], or {"messages":[…],"tools":[…]}. */
 int render_example(const struct render *r, const json_t *messages,
-                   enum train_on on, bool control, struct example *e,
+                   enum train_on on, int flags, struct example *e,
                    struct err *err);
 /* The prompt that asks for the next assistant message. */
-int render_prompt(const struct render *r, const json_t *messages, bool control,
+int render_prompt(const struct render *r, const json_t *messages, int flags,
                   struct tok_ids *ids, struct err *err);
 /* Where an answer ends: token ids and strings, borrowed. */
 int render_stops(const struct render *r, const uint32_t **ids,

@@ -427,7 +427,7 @@ static int render_line(struct cli *c, const json_t *j, void *arg,
     const struct text_arg *a = arg;
     struct example e;
     if (render_example(a->render, json_object_get(j, "messages"), a->on,
-                       cli_opt(c, "--compat") != NULL, &e, err) < 0)
+                       cli_opt(c, "--compat") ? RENDER_COMPAT : 0, &e, err) < 0)
         return -1;
     json_t *w = json_array();
     for (size_t i = 0; i < e.tokens.n; i++)

@@ -22,7 +22,7 @@ static int need_text(const struct sampler *s, bool has, struct err *err) {
 
 static int req_messages(struct req *r, struct err *err) {
     json_t *m = json_loads(r->op->text, 0, NULL);
-    int rc = m ? render_prompt(r->s->render, m, false, &r->prompt, err)
+    int rc = m ? render_prompt(r->s->render, m, 0, &r->prompt, err)
                : err_set(err, ERR_INVAL, "messages: not JSON");
     json_decref(m);
     return rc;

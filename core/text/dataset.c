@@ -53,7 +53,7 @@ static int row_parse(const json_t *j, const struct render *r, const char *why,
         return err_set(err, ERR_INVAL,
                        "messages need a tokenizer (rows of tokens do not): %s",
                        why);
-    return render_example(r, messages, on, false, e, err);
+    return render_example(r, messages, on, 0, e, err);
 }
 
 static void row_cut(struct dataset *rows, struct example *e,

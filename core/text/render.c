@@ -163,6 +163,7 @@ void render_close(struct render *r) { free(r); }
 void example_release(struct example *e) {
     free(e->tokens.id);
     free(e->weights);
+    free(e->origin);
     memset(e, 0, sizeof *e);
 }
 
@@ -171,8 +172,10 @@ void example_release(struct example *e) {
 struct out {
     const struct render *r;
     struct tok_ids *ids;
-    float *weights; /* grows with ids; NULL = a prompt */
+    float *weights;  /* grows with ids */
+    uint8_t *origin; /* likewise */
     size_t cap;
+    enum origin now; /* who writes */
     bool control;
 };
 
@@ -180,10 +183,13 @@ static void out_fill(struct out *o, size_t from, float w) {
     if (o->ids->n > o->cap) {
         o->cap = 2 * o->ids->n;
         o->weights = realloc(o->weights, o->cap * sizeof *o->weights);
-        CHECK(o->weights, "out of memory for weights");
+        o->origin = realloc(o->origin, o->cap);
+        CHECK(o->weights && o->origin, "out of memory for weights");
     }
-    for (size_t i = from; i < o->ids->n; i++)
+    for (size_t i = from; i < o->ids->n; i++) {
         o->weights[i] = w;
+        o->origin[i] = (uint8_t)o->now;
+    }
 }
 
 static void out_text(struct out *o, const char *s, float w, bool control) {
@@ -194,6 +200,7 @@ static void out_text(struct out *o, const char *s, float w, bool control) {
 
 static void out_id(struct out *o, int64_t id, float w) {
     size_t from = o->ids->n;
+    o->now = ORIGIN_TEMPLATE;
     tok_ids_push(o->ids, (uint32_t)id);
     out_fill(o, from, w);
 }
@@ -251,6 +258,7 @@ static char *think_frame(const char *content) {
 static void put_header(struct out *o, const struct message *m, float w) {
     const struct render *r = o->r;
     char *s;
+    o->now = ORIGIN_HEADER;
     switch (r->row->format) {
     case FORMAT_CHATML:
     case FORMAT_QWEN3:
@@ -279,6 +287,7 @@ static int put_output(struct out *o, const struct message *m, float w,
     bool framed =
         r->row->think != THINK_NONE && assistant && m->is_last && m->after_user;
     char *s;
+    o->now = ORIGIN_CONTENT;
     if (r->row->think == THINK_OFF && framed && strstr(m->content, "</think>"))
         return err_set(err, ERR_INVAL,
                        "the last answer has thinking, which %s leaves out",
@@ -413,7 +422,7 @@ static int render_check(const json_t *messages, struct err *err) {
 
 /* The two last_* modes: what the prompt already says is not trained. */
 static int clear_prompt(const struct render *r, const json_t *messages,
-                        enum train_on on, bool control, struct example *e,
+                        enum train_on on, int flags, struct example *e,
                         struct err *err) {
     size_t n = json_array_size(messages);
     size_t boundary =
@@ -426,7 +435,7 @@ static int clear_prompt(const struct render *r, const json_t *messages,
     for (size_t i = 0; i < boundary; i++)
         json_array_append(head, json_array_get(messages, i));
     struct tok_ids ids = {0};
-    int rc = boundary ? render_prompt(r, head, control, &ids, err) : 0;
+    int rc = boundary ? render_prompt(r, head, flags, &ids, err) : 0;
     bool prefix = rc == 0 && ids.n <= e->tokens.n &&
                   memcmp(ids.id, e->tokens.id, ids.n * sizeof *ids.id) == 0;
     for (size_t i = 0; prefix && i < ids.n; i++)
@@ -437,29 +446,31 @@ static int clear_prompt(const struct render *r, const json_t *messages,
 }
 
 int render_example(const struct render *r, const json_t *messages,
-                   enum train_on on, bool control, struct example *e,
+                   enum train_on on, int flags, struct example *e,
                    struct err *err) {
     memset(e, 0, sizeof *e);
     if (render_check(messages, err) < 0 ||
         check_trainable(messages, on, err) < 0)
         return -1;
-    struct out o = {.r = r, .ids = &e->tokens, .control = control};
+    struct out o = {
+        .r = r, .ids = &e->tokens, .control = flags & RENDER_COMPAT};
     json_t *all = with_system(r, messages);
     int rc = put_messages(&o, all, on, err);
     e->weights = o.weights;
+    e->origin = o.origin;
     if (rc == 0 && (on == TRAIN_LAST_ASSISTANT || on == TRAIN_LAST_TURN))
-        rc = clear_prompt(r, all, on, control, e, err);
+        rc = clear_prompt(r, all, on, flags, e, err);
     json_decref(all);
     if (rc < 0)
         example_release(e);
     return rc;
 }
 
-int render_prompt(const struct render *r, const json_t *messages, bool control,
+int render_prompt(const struct render *r, const json_t *messages, int flags,
                   struct tok_ids *ids, struct err *err) {
     if (render_check(messages, err) < 0)
         return -1;
-    struct out o = {.r = r, .ids = ids, .control = control};
+    struct out o = {.r = r, .ids = ids, .control = flags & RENDER_COMPAT};
     json_t *all = with_system(r, messages);
     size_t n = json_array_size(all);
     /* No message of a prompt is the last: the answer will be. */
@@ -478,6 +489,7 @@ int render_prompt(const struct render *r, const json_t *messages, bool control,
     if (rc == 0)
         put_generation(&o);
     free(o.weights);
+    free(o.origin);
     json_decref(all);
     return rc;
 }

@@ -560,7 +560,10 @@ void tok_encode(const struct tok *t, const char *text, size_t len, int flags,
     char *clean = utf8_lossy(text, len, &n);
     for (int i = 0; (flags & TOK_BOS) && i < t->n_prefix; i++)
         tok_ids_push(ids, t->prefix[i]);
-    encode_text(&e, clean, n, flags & TOK_CONTROL);
+    if (flags & TOK_PLAIN)
+        encode_plain(&e, clean, n);
+    else
+        encode_text(&e, clean, n, flags & TOK_CONTROL);
     for (int i = 0; (flags & TOK_BOS) && i < t->n_suffix; i++)
         tok_ids_push(ids, t->suffix[i]);
     free(clean);

@@ -179,7 +179,7 @@ static void check_mode(const struct golden *g, const json_t *messages,
     struct err err = {0};
     struct example e;
     const json_t *tokens = json_object_get(want, "tokens");
-    int rc = render_example(g->r, messages, on, false, &e, &err);
+    int rc = render_example(g->r, messages, on, 0, &e, &err);
     if (!tokens) {
         ck_assert_msg(rc < 0, "%s: the cookbook refuses", train_on_name(on));
         return;
@@ -215,7 +215,7 @@ static void check_conversation(const json_t *j, void *arg) {
     struct tok_ids ids = {0};
     const json_t *want = json_object_get(j, "generation_prompt");
     if (json_is_array(want) && n > 0) {
-        ck_assert_msg(render_prompt(g->r, head, false, &ids, &err) == 0, "%s",
+        ck_assert_msg(render_prompt(g->r, head, 0, &ids, &err) == 0, "%s",
                       err.msg);
         same_ids(&ids, want, "generation prompt");
     }
