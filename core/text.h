@@ -127,6 +127,9 @@ int render_example(const struct render *r, const json_t *messages,
 /* The prompt that asks for the next assistant message. */
 int render_prompt(const struct render *r, const json_t *messages, int flags,
                   struct tok_ids *ids, struct err *err);
+/* Does a prompt always begin with the one of the turn before it, and the
+ * answer? If not, render_examples() splits a conversation. */
+bool render_extends(const struct render *r);
 /* Where an answer ends: token ids and strings, borrowed. */
 int render_stops(const struct render *r, const uint32_t **ids,
                  const char *const **strings, int *n_strings);

@@ -60,7 +60,9 @@ static const struct cli_opt logprobs_opts[] = {
 static const struct cli_opt render_opts[] = {
     {"--renderer", "R", "chat format [auto]"},
     {"--train-on", "W", "which tokens count [all_assistant_messages]"},
+    {"--prompt", NULL, "the prompt that asks for the next answer"},
     {"--compat", NULL, "let text make control tokens (for comparisons)"},
+    {"--list", NULL, "names of all renderers"},
     END};
 static const struct cli_opt export_opts[] = {
     {"--as", "peft|hf|merged", "adapter, or a complete model [hf]"},
@@ -158,8 +160,8 @@ static const struct cli_verb verbs[] = {
      "Reads {\"tokens\":[...]} a line on stdin.", 1, 1, 0, cli_detokenize,
      NULL},
     {"render", "MODEL", "conversations to tokens with loss weights",
-     "Reads {\"messages\":[...]} a line on stdin.", 1, 1, 0, cli_render,
-     render_opts},
+     "Reads {\"messages\":[...],\"tools\":[...]} a line on stdin.", 0, 1, 0,
+     cli_render, render_opts},
     {"bench", "cpu|step [DIR]", "measure this machine beside its own ceilings",
      "cpu: every kernel, a training step and decoding, of a model made in\n"
      "memory. step DIR: training steps of a Hugging Face directory.",

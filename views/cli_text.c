@@ -422,23 +422,55 @@ static int detokenize_line(struct cli *c, const json_t *j, void *arg,
     return text ? 0 : -1;
 }
 
+static void print_rendered(const struct text_arg *a, const struct tok_ids *ids,
+                           json_t *weights) {
+    char *text = tok_decode(a->tok, ids->id, ids->n, false);
+    json_t *j = json_pack("{s:o}", "tokens", ids_json(ids));
+    if (weights)
+        json_object_set_new(j, "weights", weights);
+    json_object_set_new(j, "text", json_string(text));
+    cli_print_json(j, true);
+    free(text);
+}
+
 static int render_line(struct cli *c, const json_t *j, void *arg,
                        struct err *err) {
     const struct text_arg *a = arg;
     struct example e;
-    if (render_example(a->render, json_object_get(j, "messages"), a->on,
+    if (render_example(a->render, j, a->on,
                        cli_opt(c, "--compat") ? RENDER_COMPAT : 0, &e, err) < 0)
         return -1;
     json_t *w = json_array();
     for (size_t i = 0; i < e.tokens.n; i++)
         json_array_append_new(w, json_real((double)e.weights[i]));
-    char *text = tok_decode(a->tok, e.tokens.id, e.tokens.n, false);
-    cli_print_json(json_pack("{s:o, s:o, s:s}", "tokens", ids_json(&e.tokens),
-                             "weights", w, "text", text),
-                   true);
-    free(text);
+    print_rendered(a, &e.tokens, w);
     example_release(&e);
     return 0;
+}
+
+static int prompt_line(struct cli *c, const json_t *j, void *arg,
+                       struct err *err) {
+    const struct text_arg *a = arg;
+    struct tok_ids ids = {0};
+    int rc = render_prompt(
+        a->render, j, cli_opt(c, "--compat") ? RENDER_COMPAT : 0, &ids, err);
+    if (rc == 0)
+        print_rendered(a, &ids, NULL);
+    free(ids.id);
+    return rc;
+}
+
+static void print_renderers(struct cli *c) {
+    json_t *all = json_array();
+    for (int i = 0; render_list(i); i++) {
+        json_array_append_new(all, json_string(render_list(i)));
+        if (!c->json)
+            puts(render_list(i));
+    }
+    if (c->json)
+        cli_print_json(all, false);
+    else
+        json_decref(all);
 }
 
 /* MODEL is a registered name or, when nothing has that name, a directory. */
@@ -485,6 +517,12 @@ int cli_detokenize(struct cli *c, struct err *err) {
 
 int cli_render(struct cli *c, struct err *err) {
     const char *r = cli_opt(c, "--renderer");
-    return with_text(c, render_line, r ? r : "auto", cli_opt(c, "--train-on"),
-                     err);
+    line_fn *fn = cli_opt(c, "--prompt") ? prompt_line : render_line;
+    if (cli_opt(c, "--list")) {
+        print_renderers(c);
+        return 0;
+    }
+    if (c->n < 1)
+        return err_set(err, ERR_USAGE, "render: MODEL is wanted");
+    return with_text(c, fn, r ? r : "auto", cli_opt(c, "--train-on"), err);
 }

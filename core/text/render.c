@@ -1,47 +1,18 @@
 /*
  * render: conversations to tokens with loss weights (spec/renderers §1-4).
- * A message is a header (weight 0, but for all_tokens) and an output; each
- * piece of either is encoded on its own, control tokens by id.
+ *
+ * A message is a header, never trained but by all_tokens, and an output; the
+ * modes say whose output counts. Then, where the mode is about the answer
+ * that a prompt asks for, what the prompt already says is taken out.
  */
-#include "core/text/int.h"
+#include "core/text/render.h"
 
 #include "core/fs.h"
 #include "core/json.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum format { FORMAT_CHATML, FORMAT_QWEN3, FORMAT_LLAMA3, FORMAT_ROLE_COLON };
-enum think { THINK_NONE, THINK_FRAME, THINK_OFF };
-
-struct format_row {
-    const char *name;
-    enum format format;
-    enum think think;
-    const char *system; /* put in front when there is none */
-};
-
-static const struct format_row format_rows[] = {
-    {"chatml", FORMAT_CHATML, THINK_NONE, NULL},
-    {"llama3", FORMAT_LLAMA3, THINK_NONE, NULL},
-    {"qwen2_5", FORMAT_CHATML, THINK_NONE,
-     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."},
-    {"qwen3", FORMAT_QWEN3, THINK_FRAME, NULL},
-    {"qwen3_disable_thinking", FORMAT_QWEN3, THINK_OFF, NULL},
-    {"qwen3_instruct", FORMAT_QWEN3, THINK_NONE, NULL},
-    {"role_colon", FORMAT_ROLE_COLON, THINK_NONE, NULL},
-};
-#define N_FORMATS (sizeof format_rows / sizeof *format_rows)
-
-/* Control tokens that a format must find in the tokenizer. */
-static const char *const format_controls[][4] = {
-    [FORMAT_CHATML] = {"<|im_start|>", "<|im_end|>"},
-    [FORMAT_QWEN3] = {"<|im_start|>", "<|im_end|>"},
-    [FORMAT_LLAMA3] = {"<|begin_of_text|>", "<|start_header_id|>",
-                       "<|end_header_id|>", "<|eot_id|>"},
-    [FORMAT_ROLE_COLON] = {NULL},
-};
+#include <time.h>
 
 static const char *const train_names[TRAIN_ON_N] = {
 #define TRAIN_NAME(id, name) [TRAIN_##id] = name,
@@ -49,14 +20,101 @@ static const char *const train_names[TRAIN_ON_N] = {
 #undef TRAIN_NAME
 };
 
-struct render {
-    const struct format_row *row;
-    const struct tok *tok;
-    int64_t control[4];
-    int64_t bos;
-    uint32_t stop[4];
-    int n_stop;
+/* What families write as one token, where the tokenizer has it. */
+static const char *const control_words[] = {
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|python_tag|>",
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|im_sep|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<｜begin▁of▁sentence｜>",
+    "<｜end▁of▁sentence｜>",
+    "<｜User｜>",
+    "<｜Assistant｜>",
+    "<｜System｜>",
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁calls▁end｜>",
+    "<｜tool▁call▁begin｜>",
+    "<｜tool▁call▁end｜>",
+    "<｜tool▁sep｜>",
+    "<｜tool▁outputs▁begin｜>",
+    "<｜tool▁outputs▁end｜>",
+    "<｜tool▁output▁begin｜>",
+    "<｜tool▁output▁end｜>",
+    "｜DSML｜",
+    "<|im_user|>",
+    "<|im_assistant|>",
+    "<|im_system|>",
+    "<|im_middle|>",
+    "<|tool_calls_section_begin|>",
+    "<|tool_calls_section_end|>",
+    "<|tool_call_begin|>",
+    "<|tool_call_argument_begin|>",
+    "<|tool_call_end|>",
+    "<|startoftext|>",
+    "<|return|>",
+    "<|start|>",
+    "<|end|>",
+    "<|message|>",
+    "<|channel|>",
+    "<|constrain|>",
+    "<|call|>",
+    "<s>",
+    "</s>",
+    "[gMASK]",
+    "<sop>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|observation|>",
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+    "<tools>",
+    "</tools>",
+    "<bos>",
+    "<eos>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<|turn>",
+    "<turn|>",
+    "<|channel>",
+    "<channel|>",
+    "<|think|>",
+    "<|tool>",
+    "<tool|>",
+    "<|tool_call>",
+    "<tool_call|>",
+    "<|tool_response>",
+    "<tool_response|>",
+    "<|\"|>",
+    "[INST]",
+    "[/INST]",
+    "[SYSTEM_PROMPT]",
+    "[/SYSTEM_PROMPT]",
+    "[AVAILABLE_TOOLS]",
+    "[/AVAILABLE_TOOLS]",
+    "[TOOL_CALLS]",
+    "[ARGS]",
+    "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]",
 };
+#define N_WORDS (sizeof control_words / sizeof *control_words)
 
 const char *train_on_name(enum train_on w) { return train_names[w]; }
 
@@ -68,18 +126,24 @@ int train_on_by_name(const char *name) {
 }
 
 const char *render_list(int i) {
-    return i >= 0 && (size_t)i < N_FORMATS ? format_rows[i].name : NULL;
+    const struct family *f = i < 0 ? NULL : family_at((size_t)i);
+    return f ? f->name : NULL;
 }
-const char *render_name(const struct render *r) { return r->row->name; }
+
+const char *render_name(const struct render *r) { return r->family->name; }
+
+bool render_extends(const struct render *r) {
+    return r->family->flags & FAM_EXTENDS;
+}
+
+void example_release(struct example *e) {
+    free(e->tokens.id);
+    free(e->weights);
+    free(e->origin);
+    memset(e, 0, sizeof *e);
+}
 
 /* ---- opening ---- */
-
-static const struct format_row *row_find(const char *name) {
-    for (size_t i = 0; i < N_FORMATS; i++)
-        if (strcmp(format_rows[i].name, name) == 0)
-            return &format_rows[i];
-    return NULL;
-}
 
 static char *model_type(const char *dir) {
     struct err ignored = {0};
@@ -92,375 +156,378 @@ static char *model_type(const char *dir) {
     return copy;
 }
 
-/* What fits: the model's family first, then the tokens that are there. */
-static const char *auto_name(const struct tok *t, const char *dir) {
-    char *type = model_type(dir);
-    bool chatml = tok_find(t, "<|im_start|>") >= 0;
-    bool qwen3 = strncmp(type, "qwen3", 5) == 0;
-    bool qwen2 = strncmp(type, "qwen2", 5) == 0;
-    free(type);
-    if (qwen3 && chatml)
-        return tok_find(t, "<think>") >= 0 ? "qwen3" : "qwen3_instruct";
-    if (qwen2 && chatml)
-        return "qwen2_5";
-    if (tok_find(t, "<|start_header_id|>") >= 0)
-        return "llama3";
-    return chatml ? "chatml" : "role_colon";
+/* bos_token or eos_token: a string, or an object with its content. */
+static char *special_text(const json_t *conf, const char *key) {
+    const json_t *b = json_object_get(conf, key);
+    const char *s = json_is_object(b)
+                        ? json_string_value(json_object_get(b, "content"))
+                        : json_string_value(b);
+    return s ? fs_path("%s", s) : NULL;
 }
 
-/* The file may hold integers beyond 64 bits (model_max_length). */
-static void render_find_bos(struct render *r, const char *dir) {
-    char *path = fs_path("%s/tokenizer_config.json", dir);
-    json_t *j = json_load_file(path, JSON_DECODE_INT_AS_REAL, NULL);
-    const json_t *b = json_object_get(j, "bos_token");
-    const char *bos = json_is_object(b)
-                          ? json_string_value(json_object_get(b, "content"))
-                          : json_string_value(b);
-    r->bos = bos ? tok_find(r->tok, bos) : -1;
-    json_decref(j);
-    free(path);
+/* The one id that a text is, -1 = none. */
+static int64_t one_token(const struct tok *t, const char *s) {
+    struct tok_ids ids = {0};
+    tok_encode(t, s, strlen(s), TOK_CONTROL, &ids);
+    int64_t id = ids.n == 1 ? (int64_t)ids.id[0] : -1;
+    free(ids.id);
+    return id;
+}
+
+static void control_add(struct render *r, const char *text) {
+    char *spaced = fs_path("%s\n", text);
+    int64_t id = one_token(r->tok, text);
+    if (id >= 0)
+        r->control[r->n_control++] =
+            (struct control){.text = fs_path("%s", text),
+                             .len = strlen(text),
+                             .id = (uint32_t)id,
+                             .eats_space = one_token(r->tok, spaced) == id};
+    free(spaced);
+}
+
+static int longer(const void *a, const void *b) {
+    size_t x = ((const struct control *)a)->len;
+    size_t y = ((const struct control *)b)->len;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static void find_controls(struct render *r) {
+    r->control = calloc(N_WORDS + 2, sizeof *r->control);
+    CHECK(r->control, "out of memory for a renderer");
+    for (size_t i = 0; i < N_WORDS; i++)
+        control_add(r, control_words[i]);
+    if (r->bos)
+        control_add(r, r->bos);
+    if (r->eos)
+        control_add(r, r->eos);
+    qsort(r->control, r->n_control, sizeof *r->control, longer);
+}
+
+static bool writes(const struct family *f, const char *word) {
+    if (f->bos && strstr(f->bos, word))
+        return true;
+    for (int i = 0; i < ROLE_N; i++)
+        if ((f->head[i] && strstr(f->head[i], word)) ||
+            (f->tail[i] && strstr(f->tail[i], word)))
+            return true;
+    return false;
+}
+
+static int need_word(const struct render *r, const char *word,
+                     struct err *err) {
+    if (one_token(r->tok, word) >= 0)
+        return 0;
+    return err_set(err, ERR_INVAL,
+                   "renderer %s: the tokenizer has no token %s (another "
+                   "renderer fits this model: try renderer=auto)",
+                   r->family->name, word);
+}
+
+/* The words that the family's messages are made of must be tokens. */
+static int check_words(struct render *r, struct err *err) {
+    const struct family *f = r->family;
+    for (size_t i = 0; i < N_WORDS; i++)
+        if (writes(f, control_words[i]) &&
+            need_word(r, control_words[i], err) < 0)
+            return -1;
+    for (int i = 0; i < 4 && f->stop[i]; i++) {
+        if (need_word(r, f->stop[i], err) < 0)
+            return -1;
+        r->stop[r->n_stop++] = (uint32_t)one_token(r->tok, f->stop[i]);
+    }
+    return 0;
+}
+
+/* $FETTLE_DATE, so that a run renders the same tomorrow; else today. */
+static int find_date(struct render *r, struct err *err) {
+    const char *pinned = getenv("FETTLE_DATE");
+    struct tm tm;
+    time_t now = time(NULL);
+    if (pinned && *pinned) {
+        char *end = strptime(pinned, "%Y-%m-%d", &tm);
+        if (!end || *end || strlen(pinned) >= sizeof r->date)
+            return err_set(err, ERR_USAGE,
+                           "FETTLE_DATE=%.32s: a date like 2026-01-31 is "
+                           "wanted",
+                           pinned);
+        snprintf(r->date, sizeof r->date, "%s", pinned);
+    } else if (localtime_r(&now, &tm)) {
+        strftime(r->date, sizeof r->date, "%Y-%m-%d", &tm);
+    }
+    return 0;
+}
+
+static int unknown_name(const char *name, struct err *err) {
+    struct buf b;
+    buf_init(&b, 400);
+    for (int i = 0; render_list(i); i++)
+        if (strncmp(render_list(i), name, 3) == 0)
+            buf_printf(&b, "%s %s", b.len ? "," : "; near it:", render_list(i));
+    err_set(err, ERR_INVAL,
+            "no renderer '%.64s' (fettle render --list names them%s)", name,
+            buf_str(&b));
+    buf_release(&b);
+    return -1;
 }
 
 struct render *render_open(const char *name, const struct tok *t,
                            const char *model_dir, struct err *err) {
-    if (strcmp(name, "auto") == 0)
-        name = auto_name(t, model_dir);
-    const struct format_row *row = row_find(name);
-    if (!row) {
-        err_set(err, ERR_INVAL,
-                "no renderer '%.64s' (chatml, llama3, qwen2_5, "
-                "qwen3, qwen3_disable_thinking, "
-                "qwen3_instruct, role_colon)",
-                name);
-        return NULL;
-    }
     struct render *r = calloc(1, sizeof *r);
     CHECK(r, "out of memory for a renderer");
-    r->row = row;
+    /* The file may hold integers beyond 64 bits (model_max_length). */
+    char *path = fs_path("%s/tokenizer_config.json", model_dir);
+    json_t *conf = json_load_file(path, JSON_DECODE_INT_AS_REAL, NULL);
+    char *type = model_type(model_dir);
     r->tok = t;
-    for (int i = 0; i < 4 && format_controls[row->format][i]; i++) {
-        r->control[i] = tok_find(t, format_controls[row->format][i]);
-        if (r->control[i] < 0) {
-            err_set(err, ERR_INVAL,
-                    "renderer %s: the tokenizer has no token %s (another "
-                    "renderer fits this model: try renderer=auto)",
-                    name, format_controls[row->format][i]);
-            free(r);
-            return NULL;
-        }
+    r->bos = special_text(conf, "bos_token");
+    r->eos = special_text(conf, "eos_token");
+    if (strcmp(name, "auto") == 0)
+        name = family_guess(type, t);
+    r->family = family_find(name);
+    int rc = r->family ? find_date(r, err) : unknown_name(name, err);
+    if (rc == 0) {
+        find_controls(r);
+        rc = check_words(r, err);
     }
-    if (row->format == FORMAT_ROLE_COLON)
-        render_find_bos(r, model_dir);
-    else
-        r->stop[r->n_stop++] =
-            (uint32_t)(row->format == FORMAT_LLAMA3 ? r->control[3]
-                                                    : r->control[1]);
-    return r;
+    free(path);
+    free(type);
+    json_decref(conf);
+    if (rc == 0)
+        return r;
+    render_close(r);
+    return NULL;
 }
 
-void render_close(struct render *r) { free(r); }
-
-void example_release(struct example *e) {
-    free(e->tokens.id);
-    free(e->weights);
-    free(e->origin);
-    memset(e, 0, sizeof *e);
+void render_close(struct render *r) {
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->n_control; i++)
+        free(r->control[i].text);
+    if (r->source.free)
+        r->source.free(r->source.arg);
+    free(r->control);
+    free(r->bos);
+    free(r->eos);
+    free(r);
 }
 
-/* ---- writing tokens ---- */
+/* ---- a conversation as a script ---- */
 
-struct out {
-    const struct render *r;
-    struct tok_ids *ids;
-    float *weights;  /* grows with ids */
-    uint8_t *origin; /* likewise */
-    size_t cap;
-    enum origin now; /* who writes */
-    bool control;
-};
-
-static void out_fill(struct out *o, size_t from, float w) {
-    if (o->ids->n > o->cap) {
-        o->cap = 2 * o->ids->n;
-        o->weights = realloc(o->weights, o->cap * sizeof *o->weights);
-        o->origin = realloc(o->origin, o->cap);
-        CHECK(o->weights && o->origin, "out of memory for weights");
-    }
-    for (size_t i = from; i < o->ids->n; i++) {
-        o->weights[i] = w;
-        o->origin[i] = (uint8_t)o->now;
-    }
+static int64_t turn_start(const struct render *r, const struct chat *c,
+                          size_t n) {
+    struct chat head = *c;
+    head.n = n;
+    if (r->family->shape->turn_start)
+        return (int64_t)r->family->shape->turn_start(c, n);
+    return chat_last(&head, ROLE_USER) + 1;
 }
 
-static void out_text(struct out *o, const char *s, float w, bool control) {
-    size_t from = o->ids->n;
-    tok_encode(o->r->tok, s, strlen(s), control ? TOK_CONTROL : 0, o->ids);
-    out_fill(o, from, w);
+static void put_bos(const struct render *r, struct script *s) {
+    const char *bos = r->family->bos;
+    script_unit(s, -1, false);
+    if (bos && strcmp(bos, BOS_TOKEN) == 0)
+        bos = r->bos;
+    script_fmt(s, bos ? bos : "");
 }
 
-static void out_id(struct out *o, int64_t id, float w) {
-    size_t from = o->ids->n;
-    o->now = ORIGIN_TEMPLATE;
-    tok_ids_push(o->ids, (uint32_t)id);
-    out_fill(o, from, w);
+/* A prompt ends on the header of the answer that it asks for. */
+static void put_suffix(struct turn *t) {
+    static const struct msg answer = {.role = ROLE_ASSISTANT,
+                                      .role_name = "assistant"};
+    t->m = &answer;
+    t->i = t->c->n;
+    t->is_last = t->is_current = t->is_suffix = true;
+    t->r->family->shape->header(t);
 }
 
-/* ---- messages ---- */
-
-struct message {
-    const char *role, *content;
-    bool is_last, trainable;
-    bool after_user; /* a user message comes before it */
-    bool first;
-};
-
-static int message_read(const json_t *all, size_t i, struct message *m,
-                        struct err *err) {
-    const json_t *j = json_array_get(all, i);
-    const json_t *content = json_object_get(j, "content");
-    m->role = json_string_value(json_object_get(j, "role"));
-    m->content = json_string_value(content);
-    m->is_last = i + 1 == json_array_size(all);
-    m->first = i == 0;
-    m->trainable = json_is_true(json_object_get(j, "trainable"));
-    if (!m->role || !*m->role)
-        return err_set(err, ERR_INVAL, "messages[%zu]: role is missing", i);
-    if (json_object_get(j, "tool_calls"))
-        return err_set(err, ERR_UNSUPPORTED,
-                       "messages[%zu]: tool_calls are not supported", i);
-    if (!m->content)
-        return err_set(err, content ? ERR_UNSUPPORTED : ERR_INVAL,
-                       content ? "messages[%zu]: content that is not a string "
-                                 "is not supported"
-                               : "messages[%zu]: content is missing",
-                       i);
-    return 0;
-}
-
-/* Qwen3's framed answer: <think>\n…\n</think>\n\n and the text. */
-static char *think_frame(const char *content) {
-    const char *end = strstr(content, "</think>");
-    if (!end)
-        return fs_path("<think>\n\n</think>\n\n%s", content);
-    const char *start = strstr(content, "<think>");
-    const char *from = start && start < end ? start + 7 : content;
-    const char *to = end, *text = end + 8;
-    while (from < to && *from == '\n')
-        from++;
-    while (to > from && to[-1] == '\n')
-        to--;
-    while (*text == '\n')
-        text++;
-    return fs_path("<think>\n%.*s\n</think>\n\n%s", (int)(to - from), from,
-                   text);
-}
-
-static void put_header(struct out *o, const struct message *m, float w) {
-    const struct render *r = o->r;
-    char *s;
-    o->now = ORIGIN_HEADER;
-    switch (r->row->format) {
-    case FORMAT_CHATML:
-    case FORMAT_QWEN3:
-        s = fs_path("%s<|im_start|>%s\n",
-                    r->row->format == FORMAT_QWEN3 && !m->first ? "\n" : "",
-                    strcmp(m->role, "tool") == 0 ? "user" : m->role);
-        break;
-    case FORMAT_LLAMA3:
-        s = fs_path("<|start_header_id|>%s<|end_header_id|>\n\n", m->role);
-        break;
-    default:
-        s = fs_path("%s:", m->role);
-        for (char *p = s; *p; p++)
-            *p = (char)(p == s ? toupper((unsigned char)*p)
-                               : tolower((unsigned char)*p));
-        break;
-    }
-    out_text(o, s, w, true);
-    free(s);
-}
-
-static int put_output(struct out *o, const struct message *m, float w,
-                      struct err *err) {
-    const struct render *r = o->r;
-    bool assistant = strcmp(m->role, "assistant") == 0;
-    bool framed =
-        r->row->think != THINK_NONE && assistant && m->is_last && m->after_user;
-    char *s;
-    o->now = ORIGIN_CONTENT;
-    if (r->row->think == THINK_OFF && framed && strstr(m->content, "</think>"))
-        return err_set(err, ERR_INVAL,
-                       "the last answer has thinking, which %s leaves out",
-                       r->row->name);
-    switch (r->row->format) {
-    case FORMAT_ROLE_COLON:
-        s = fs_path(" %s\n\n", m->content);
-        out_text(o, s, w, o->control);
-        break;
-    case FORMAT_LLAMA3:
-        s = fs_path("%s", m->content);
-        out_text(o, s, w, o->control);
-        out_id(o, r->control[3], w);
-        break;
-    default:
-        s = framed ? think_frame(m->content)
-            : strcmp(m->role, "tool") == 0
-                ? fs_path("<tool_response>\n%s\n</tool_response>", m->content)
-                : fs_path("%s", m->content);
-        out_text(o, s, w, o->control);
-        out_id(o, r->control[1], w);
-        if (r->row->format == FORMAT_CHATML)
-            out_text(o, "\n", w, false);
-        break;
-    }
-    free(s);
-    return 0;
-}
-
-static void put_bos(struct out *o) {
-    if (o->r->row->format == FORMAT_LLAMA3)
-        out_id(o, o->r->control[0], 0);
-    else if (o->r->row->format == FORMAT_ROLE_COLON && o->r->bos >= 0)
-        out_id(o, o->r->bos, 0);
-}
-
-static bool has_role(const json_t *all, size_t end, const char *role) {
-    for (size_t i = 0; i < end && i < json_array_size(all); i++) {
-        const char *r =
-            json_string_value(json_object_get(json_array_get(all, i), "role"));
-        if (r && strcmp(r, role) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* Index behind the last user message among the first n; 0 when none. */
-static size_t turn_start(const json_t *all, size_t n) {
-    size_t start = 0;
-    for (size_t i = 0; i < n; i++) {
-        const char *r =
-            json_string_value(json_object_get(json_array_get(all, i), "role"));
-        if (r && strcmp(r, "user") == 0)
-            start = i + 1;
-    }
-    return start;
-}
-
-static float output_weight(const struct message *m, enum train_on on,
-                           bool in_turn) {
-    bool assistant = strcmp(m->role, "assistant") == 0;
-    bool user = strcmp(m->role, "user") == 0 || strcmp(m->role, "system") == 0;
-    switch (on) {
-    case TRAIN_LAST_ASSISTANT: return m->is_last && assistant;
-    case TRAIN_LAST_TURN: return assistant && in_turn;
-    case TRAIN_ALL_ASSISTANT: return assistant;
-    case TRAIN_USER_SYSTEM: return user;
-    case TRAIN_CUSTOMIZED: return m->trainable;
-    default: return 1;
-    }
-}
-
-static int check_trainable(const json_t *all, enum train_on on,
-                           struct err *err) {
-    size_t i;
-    json_t *m;
-    json_array_foreach((json_t *)all, i, m) {
-        bool has = json_object_get(m, "trainable") != NULL;
-        if (has != (on == TRAIN_CUSTOMIZED))
-            return err_set(err, ERR_INVAL, "messages[%zu]: trainable %s", i,
-                           has ? "is only for train_on_what=customized"
-                               : "is missing (train_on_what=customized)");
-    }
-    return 0;
-}
-
-static json_t *with_system(const struct render *r, const json_t *messages) {
-    const char *role =
-        json_string_value(json_object_get(json_array_get(messages, 0), "role"));
-    json_t *all = json_copy((json_t *)messages);
-    if (r->row->system && (!role || strcmp(role, "system") != 0))
-        json_array_insert_new(all, 0,
-                              json_pack("{s:s, s:s}", "role", "system",
-                                        "content", r->row->system));
-    return all;
-}
-
-static int put_messages(struct out *o, const json_t *all, enum train_on on,
-                        struct err *err) {
-    size_t n = json_array_size(all), turn = n ? turn_start(all, n - 1) : 0;
-    struct message m = {0};
-    put_bos(o);
-    for (size_t i = 0; i < n; i++) {
-        if (message_read(all, i, &m, err) < 0)
-            return -1;
-        m.after_user = has_role(all, i, "user");
-        put_header(o, &m, on == TRAIN_ALL_TOKENS);
-        if (put_output(o, &m, output_weight(&m, on, i >= turn), err) < 0)
-            return -1;
-    }
-    /* What the stop string leaves for the next header; the cookbook writes
+static void put_overlap(const struct render *r, const struct chat *c,
+                        struct script *s) {
+    /* The stop string runs into the next header. The cookbook writes
      * <UNUSED> where no answer is last, and so must its twin. */
-    if (o->r->row->format == FORMAT_ROLE_COLON && n > 0)
-        out_text(o, strcmp(m.role, "assistant") == 0 ? "User:" : "<UNUSED>",
-                 output_weight(&m, on, n > turn), false);
+    if (!(r->family->flags & FAM_COLON))
+        return;
+    script_unit(s, (int64_t)c->n - 1, true);
+    script_fmt(s, c->m[c->n - 1].role == ROLE_ASSISTANT ? "User:" : "<UNUSED>");
+}
+
+static int write_script(const struct render *r, const struct chat *c,
+                        bool prompt, struct script *s, struct err *err) {
+    if (r->source.write)
+        return r->source.write(r->source.arg, c, prompt, s, err);
+    int64_t start = turn_start(r, c, prompt ? c->n : c->n - 1);
+    struct turn t = {.r = r, .f = r->family, .c = c, .s = s};
+    t.last_user = chat_last(c, ROLE_USER);
+    t.is_prompt = prompt;
+    put_bos(r, s);
+    for (t.i = 0; t.i < c->n; t.i++) {
+        t.m = &c->m[t.i];
+        t.is_last = t.i + 1 == c->n;
+        t.is_current = (int64_t)t.i >= start;
+        if (r->family->head[t.m->role])
+            r->family->shape->header(&t);
+        if (r->family->shape->output(&t, err) < 0)
+            return -1;
+    }
+    if (prompt)
+        put_suffix(&t);
+    else
+        put_overlap(r, c, s);
     return 0;
 }
 
-static void put_generation(struct out *o) {
-    static const struct message next = {.role = "assistant"};
-    put_header(o, &next, 0);
-    if (o->r->row->think == THINK_OFF)
-        out_text(o, "<think>\n\n</think>\n\n", 0, true);
-}
-
-static int render_check(const json_t *messages, struct err *err) {
-    if (json_is_array(messages) && json_array_size(messages) > 0)
-        return 0;
-    return err_set(err, ERR_INVAL,
-                   "messages: a list of at least one is wanted");
-}
-
-/* The two last_* modes: what the prompt already says is not trained. */
-static int clear_prompt(const struct render *r, const json_t *messages,
-                        enum train_on on, int flags, struct example *e,
-                        struct err *err) {
-    size_t n = json_array_size(messages);
-    size_t boundary =
-        on == TRAIN_LAST_ASSISTANT ? n - 1 : turn_start(messages, n - 1);
-    const char *role = json_string_value(
-        json_object_get(json_array_get(messages, boundary), "role"));
-    if (!role || strcmp(role, "assistant") != 0)
-        return 0;
-    json_t *head = json_array();
-    for (size_t i = 0; i < boundary; i++)
-        json_array_append(head, json_array_get(messages, i));
-    struct tok_ids ids = {0};
-    int rc = boundary ? render_prompt(r, head, flags, &ids, err) : 0;
-    bool prefix = rc == 0 && ids.n <= e->tokens.n &&
-                  memcmp(ids.id, e->tokens.id, ids.n * sizeof *ids.id) == 0;
-    for (size_t i = 0; prefix && i < ids.n; i++)
-        e->weights[i] = 0;
-    json_decref(head);
-    free(ids.id);
+static int encode_chat(const struct render *r, const struct chat *c,
+                       bool prompt, bool exact, struct script *s,
+                       struct encoded *e, struct err *err) {
+    script_init(s);
+    memset(e, 0, sizeof *e);
+    int rc = write_script(r, c, prompt, s, err);
+    if (rc == 0)
+        rc = buf_check(&s->text, "render a conversation", err);
+    if (rc == 0)
+        script_encode(s, r, c->is_compat, exact, e);
     return rc;
+}
+
+/* ---- weights ---- */
+
+static bool is_trained(const struct chat *c, size_t i, enum train_on on,
+                       int64_t start) {
+    const struct msg *m = &c->m[i];
+    bool answer = m->role == ROLE_ASSISTANT;
+    if (m->untrained)
+        return false;
+    switch (on) {
+    case TRAIN_LAST_ASSISTANT: return answer && i + 1 == c->n;
+    case TRAIN_LAST_TURN: return answer && (int64_t)i >= start;
+    case TRAIN_ALL_ASSISTANT: return answer;
+    case TRAIN_USER_SYSTEM:
+        return m->role == ROLE_USER || m->role == ROLE_SYSTEM;
+    case TRAIN_CUSTOMIZED: return m->trainable;
+    default: return true;
+    }
+}
+
+static int check_trainable(const struct chat *c, enum train_on on,
+                           struct err *err) {
+    for (size_t i = 0; i < c->n; i++) {
+        const struct msg *m = &c->m[i];
+        if (m->has_trainable == (on == TRAIN_CUSTOMIZED))
+            continue;
+        if (m->is_synthetic)
+            return err_set(err, ERR_INVAL,
+                           "this renderer puts a system message in front, and "
+                           "train_on_what=customized wants trainable on every "
+                           "message: put your own there");
+        return err_set(err, ERR_INVAL, "messages[%zu]: trainable %s", i,
+                       m->has_trainable
+                           ? "is only for train_on_what=customized"
+                           : "is missing (train_on_what=customized)");
+    }
+    return 0;
+}
+
+static void fill_weights(const struct render *r, const struct chat *c,
+                         enum train_on on, const struct script *s,
+                         const struct encoded *in, struct example *e) {
+    int64_t start = c->n ? turn_start(r, c, c->n - 1) : 0;
+    float header = on == TRAIN_ALL_TOKENS;
+    e->weights = malloc((in->ids.n + 1) * sizeof *e->weights);
+    CHECK(e->weights, "out of memory for weights");
+    for (size_t i = 0; i < in->ids.n; i++) {
+        const struct piece *p = &s->piece[in->piece[i]];
+        if (p->msg < 0)
+            e->weights[i] = 0;
+        else if (!p->is_output)
+            e->weights[i] = header;
+        else
+            e->weights[i] = is_trained(c, (size_t)p->msg, on, start);
+    }
+}
+
+/* The message that a prompt stops before, in the modes that train what one
+ * prompt asks for; -1 = none. */
+static int64_t boundary_of(const struct chat *c, enum train_on on) {
+    int64_t at = on == TRAIN_LAST_ASSISTANT ? (int64_t)c->n - 1
+                 : on == TRAIN_LAST_TURN    ? chat_last(c, ROLE_USER) + 1
+                                            : -1;
+    if (at < 0 || at >= (int64_t)c->n || c->m[at].role != ROLE_ASSISTANT)
+        return -1;
+    return at;
+}
+
+/* What the prompt already says is not trained. */
+static int clear_prompt(const struct render *r, const struct chat *c,
+                        enum train_on on, struct example *e, struct err *err) {
+    int64_t at = boundary_of(c, on);
+    struct chat head = *c;
+    struct script s;
+    struct encoded in;
+    if (at < 0)
+        return 0;
+    head.n = (size_t)at;
+    int rc = encode_chat(r, &head, true, false, &s, &in, err);
+    bool prefix = rc == 0 && in.ids.n <= e->tokens.n &&
+                  (in.ids.n == 0 || memcmp(in.ids.id, e->tokens.id,
+                                           in.ids.n * sizeof *in.ids.id) == 0);
+    if (rc == 0 && !prefix && (r->family->flags & FAM_CLOSED))
+        rc = err_set(err, ERR_INVAL,
+                     "%s: its prompt closes the think block, but this answer "
+                     "reasons, so that a model would be trained to reason "
+                     "where it is told not to (drop the reasoning, or take "
+                     "the renderer that thinks)",
+                     r->family->name);
+    for (size_t i = 0; prefix && i < in.ids.n; i++)
+        e->weights[i] = 0;
+    encoded_release(&in);
+    script_release(&s);
+    return rc;
+}
+
+/* ---- the public three ---- */
+
+static int chat_open(const struct render *r, const json_t *messages, int flags,
+                     struct chat *c, struct err *err) {
+    if (chat_read(c, messages, flags & RENDER_COMPAT, err) < 0)
+        return -1;
+    if (r->source.write)
+        return 0;
+    if (tools_declare(r, c, err) < 0)
+        return -1;
+    return r->family->shape->prepare ? r->family->shape->prepare(r, c, err) : 0;
+}
+
+static void fill_origin(const struct script *s, const struct encoded *in,
+                        struct example *e) {
+    e->origin = malloc(in->ids.n + 1);
+    CHECK(e->origin, "out of memory for origins");
+    for (size_t i = 0; i < in->ids.n; i++)
+        e->origin[i] = s->piece[in->piece[i]].origin;
 }
 
 int render_example(const struct render *r, const json_t *messages,
                    enum train_on on, int flags, struct example *e,
                    struct err *err) {
+    struct chat c;
+    struct script s = {0};
+    struct encoded in = {0};
     memset(e, 0, sizeof *e);
-    if (render_check(messages, err) < 0 ||
-        check_trainable(messages, on, err) < 0)
-        return -1;
-    struct out o = {
-        .r = r, .ids = &e->tokens, .control = flags & RENDER_COMPAT};
-    json_t *all = with_system(r, messages);
-    int rc = put_messages(&o, all, on, err);
-    e->weights = o.weights;
-    e->origin = o.origin;
-    if (rc == 0 && (on == TRAIN_LAST_ASSISTANT || on == TRAIN_LAST_TURN))
-        rc = clear_prompt(r, all, on, flags, e, err);
-    json_decref(all);
+    int rc = chat_open(r, messages, flags, &c, err);
+    if (rc == 0)
+        rc = check_trainable(&c, on, err);
+    if (rc == 0)
+        rc = encode_chat(r, &c, false, flags & RENDER_ORIGIN, &s, &in, err);
+    if (rc == 0) {
+        fill_weights(r, &c, on, &s, &in, e);
+        if (flags & RENDER_ORIGIN)
+            fill_origin(&s, &in, e);
+        e->tokens = in.ids;
+        in.ids = (struct tok_ids){0};
+        rc = clear_prompt(r, &c, on, e, err);
+    }
+    encoded_release(&in);
+    script_release(&s);
+    chat_release(&c);
     if (rc < 0)
         example_release(e);
     return rc;
@@ -468,38 +535,24 @@ int render_example(const struct render *r, const json_t *messages,
 
 int render_prompt(const struct render *r, const json_t *messages, int flags,
                   struct tok_ids *ids, struct err *err) {
-    if (render_check(messages, err) < 0)
-        return -1;
-    struct out o = {.r = r, .ids = ids, .control = flags & RENDER_COMPAT};
-    json_t *all = with_system(r, messages);
-    size_t n = json_array_size(all);
-    /* No message of a prompt is the last: the answer will be. */
-    struct message m;
-    int rc = 0;
-    put_bos(&o);
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        rc = message_read(all, i, &m, err);
-        m.is_last = false;
-        m.after_user = has_role(all, i, "user");
-        if (rc == 0) {
-            put_header(&o, &m, 0);
-            rc = put_output(&o, &m, 0, err);
-        }
-    }
+    struct chat c;
+    struct script s = {0};
+    struct encoded in = {0};
+    int rc = chat_open(r, messages, flags, &c, err);
     if (rc == 0)
-        put_generation(&o);
-    free(o.weights);
-    free(o.origin);
-    json_decref(all);
+        rc = encode_chat(r, &c, true, false, &s, &in, err);
+    for (size_t i = 0; rc == 0 && i < in.ids.n; i++)
+        tok_ids_push(ids, in.ids.id[i]);
+    encoded_release(&in);
+    script_release(&s);
+    chat_release(&c);
     return rc;
 }
 
 int render_stops(const struct render *r, const uint32_t **ids,
                  const char *const **strings, int *n_strings) {
-    static const char *const colon[] = {"\n\nUser:"};
-    bool is_colon = r->row->format == FORMAT_ROLE_COLON;
     *ids = r->stop;
-    *strings = is_colon ? colon : NULL;
-    *n_strings = is_colon;
+    *strings = r->family->stop_string ? &r->family->stop_string : NULL;
+    *n_strings = r->family->stop_string != NULL;
     return r->n_stop;
 }

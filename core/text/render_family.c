@@ -1,0 +1,391 @@
+/*
+ * render_family: the table of families: what a format writes, as facts.
+ *
+ * Names are tinker-cookbook's where it has the family. Strings are what the
+ * models were trained with; a space too many is a mistake.
+ */
+#include "core/text/render_shape.h"
+
+#include <string.h>
+
+#define IM_ROLE \
+    { \
+        [ROLE_SYSTEM] = "<|im_start|>{role}\n", \
+        [ROLE_USER] = "<|im_start|>{role}\n", \
+        [ROLE_ASSISTANT] = "<|im_start|>{role}\n", \
+        [ROLE_TOOL] = "<|im_start|>user\n", \
+        [ROLE_DECLARE] = "<|im_start|>{role}\n", \
+        [ROLE_OTHER] = "<|im_start|>{role}\n" \
+    }
+
+/* Qwen 3: the newline between messages belongs to the next header. */
+#define QWEN3 \
+    .shape = &shape_qwen3, .sep = "\n", .head = IM_ROLE, \
+    .tail = ANY_ROLE("<|im_end|>"), \
+    .result = {"<tool_response>\n", "\n</tool_response>"}, \
+    .tools = TOOLS_JSON, .calls_style = CALLS_JSON, .stop = {"<|im_end|>"}
+#define QWEN3_FRAME .think = {"<think>\n", "\n</think>\n\n"}
+#define QWEN3_TAGS .think = {"<think>", "</think>"}
+
+/* Qwen 3.5 and what descends from it: an output is one text. */
+#define QWEN3_5 \
+    .shape = &shape_xml, .sep = "\n", .head = IM_ROLE, \
+    .tail = ANY_ROLE("<|im_end|>"), \
+    .result = {"<tool_response>\n", "\n</tool_response>"}, \
+    .think = {"<think>\n", "\n</think>\n\n"}, \
+    .none = "<think>\n\n</think>\n\n", .tools = TOOLS_XML, \
+    .calls_style = CALLS_XML, .stop = {"<|im_end|>"}
+#define QWEN3_5_FLAGS \
+    FAM_THINKS | FAM_GROUPS | FAM_TRIMS | FAM_TRIMS_PARTS | FAM_PARTS
+#define OPEN_5 "<think>\n"
+#define CLOSED_5 "<think>\n\n</think>\n\n"
+#define EFFORT_XHIGH \
+    "Reasoning effort is set to xhigh. Please think carefully through the " \
+    "task, validate key assumptions, consider plausible alternatives, and " \
+    "prioritize correctness, consistency, and clarity in the final answer."
+#define EFFORT_LOW \
+    "Reasoning effort is set to low. Keep your thinking brief and focused, " \
+    "moving directly to the conclusion without unnecessary elaboration."
+
+/* Nemotron 3: its system message is always there. */
+#define NEMOTRON3_ANY \
+    .shape = &shape_xml, .sep = "\n", .head = IM_ROLE, \
+    .tail = ANY_ROLE("<|im_end|>"), \
+    .result = {"<tool_response>\n", "\n</tool_response>\n"}, \
+    .none = "<think></think>", .none_when = NONE_MARKED, \
+    .tools = TOOLS_XML_DECL, .calls_style = CALLS_XML, .stop = {"<|im_end|>"}
+#define NEMOTRON3 NEMOTRON3_ANY, .think = {"<think>\n", "\n</think>\n"}
+#define NEMOTRON3_ULTRA NEMOTRON3_ANY, .think = {"<think>\n", "</think>"}
+#define NEMOTRON3_FLAGS \
+    FAM_THINKS | FAM_GROUPS | FAM_SYSTEM | FAM_TRIMS | FAM_PARTS
+
+#define DS_CALLS \
+    { \
+        "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", \
+            "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>" \
+    }
+#define DEEPSEEK3 \
+    .shape = &shape_deepseek3, .bos = "<｜begin▁of▁sentence｜>", \
+    .head = {[ROLE_SYSTEM] = "", \
+             [ROLE_USER] = "<｜User｜>", \
+             [ROLE_ASSISTANT] = "<｜Assistant｜>", \
+             [ROLE_TOOL] = "<｜tool▁output▁begin｜>"}, \
+    .tail = {[ROLE_ASSISTANT] = "<｜end▁of▁sentence｜>", \
+             [ROLE_TOOL] = "<｜tool▁output▁end｜>"}, \
+    .think = {"<think>", "</think>"}, .tools = TOOLS_DEEPSEEK3, \
+    .calls_style = CALLS_TOKENS, .calls = DS_CALLS, \
+    .stop = {"<｜end▁of▁sentence｜>"}
+
+#define DEEPSEEK4_1 \
+    .shape = &shape_deepseek4, .bos = "<｜begin▁of▁sentence｜>", \
+    .head = {[ROLE_SYSTEM] = "<｜System｜>", \
+             [ROLE_USER] = "<｜User｜>", \
+             [ROLE_ASSISTANT] = "<｜Assistant｜>", \
+             [ROLE_TOOL] = "<｜User｜>", \
+             [ROLE_DECLARE] = ""}, \
+    .tail = {[ROLE_ASSISTANT] = "<｜end▁of▁sentence｜>"}, \
+    .result = {"<tool_result>", "</tool_result>"}, \
+    .think = {"<think>", "</think>"}, .tools = TOOLS_DSML, \
+    .calls_style = CALLS_DSML, .stop = {"<｜end▁of▁sentence｜>"}
+#define EFFORT_4(n) \
+    "<｜System｜>Reasoning Effort: " n \
+    " (range 1-100, the higher the value, the more thorough the " \
+    "reasoning)\n\n"
+
+#define GLM_ROLES \
+    { \
+        [ROLE_SYSTEM] = "<|system|>", [ROLE_USER] = "<|user|>", \
+        [ROLE_ASSISTANT] = "<|assistant|>", [ROLE_TOOL] = "<|observation|>" \
+    }
+#define GLM5 \
+    .shape = &shape_glm, .head = GLM_ROLES, \
+    .result = {"<tool_response>", "</tool_response>"}, .open = "<think>", \
+    .think = {"<think>", "</think>"}, .none = "<think></think>", \
+    .tools = TOOLS_GLM, .calls_style = CALLS_ARG_KEY, \
+    .stop = {"<|user|>", "<|observation|>", "<|endoftext|>"}
+#define GLM5_3(effort) .bos = "[gMASK]<sop><|system|>Reasoning Effort: " effort
+
+#define KIMI_ANY \
+    .shape = &shape_kimi, \
+    .head = {[ROLE_SYSTEM] = "<|im_system|>{role}<|im_middle|>", \
+             [ROLE_USER] = "<|im_user|>{role}<|im_middle|>", \
+             [ROLE_ASSISTANT] = "<|im_assistant|>{role}<|im_middle|>", \
+             [ROLE_TOOL] = "<|im_system|>{name}<|im_middle|>" \
+                           "## Return of {id}\n", \
+             [ROLE_DECLARE] = "<|im_system|>{role}<|im_middle|>", \
+             [ROLE_OTHER] = "<|im_system|>{role}<|im_middle|>"}, \
+    .tail = ANY_ROLE("<|im_end|>"), .think = {"<think>", "</think>"}, \
+    .none = "<think></think>", .name_none = "tool", \
+    .system = "You are Kimi, an AI assistant created by Moonshot AI.", \
+    .calls_style = CALLS_IDS, \
+    .calls = {"<|tool_calls_section_begin|>", "<|tool_call_begin|>", \
+              "<|tool_call_argument_begin|>", "<|tool_call_end|>", \
+              "<|tool_calls_section_end|>"}, \
+    .stop = {"<|im_end|>"}
+#define KIMI_K2 KIMI_ANY, .tools = TOOLS_KIMI_JSON
+#define KIMI_K25 KIMI_ANY, .tools = TOOLS_KIMI_TS
+
+#define GPT_OSS \
+    .shape = &shape_harmony, \
+    .head = {[ROLE_SYSTEM] = "<|start|>developer", \
+             [ROLE_USER] = "<|start|>{role}", \
+             [ROLE_ASSISTANT] = "<|start|>{role}", \
+             [ROLE_TOOL] = "<|start|>{name} to=assistant", \
+             [ROLE_DECLARE] = "<|start|>{role}", \
+             [ROLE_BUILTIN] = "<|start|>system", \
+             [ROLE_OTHER] = "<|start|>{role}"}, \
+    .name_head = "functions.", .name_none = "functions.unknown", \
+    .tools = TOOLS_HARMONY, .calls_style = CALLS_TOKENS, \
+    .calls = {"", " to=functions.", \
+              "<|channel|>commentary <|constrain|>json<|message|>", \
+              "<|call|>", ""}, \
+    .calls_sep = "<|start|>assistant", .stop = {"<|return|>", "<|call|>"}
+#define QWEN2_SYSTEM \
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+
+static const struct family families[] = {
+    {.name = "role_colon",
+     .shape = &shape_plain,
+     .flags = FAM_EXTENDS | FAM_COLON,
+     .bos = BOS_TOKEN,
+     .head = ANY_ROLE("{role}:"),
+     .tail = ANY_ROLE("\n\n"),
+     .stop_string = "\n\nUser:"},
+    {.name = "llama3",
+     .shape = &shape_plain,
+     .flags = FAM_EXTENDS,
+     .bos = "<|begin_of_text|>",
+     .head = ANY_ROLE("<|start_header_id|>{role}<|end_header_id|>\n\n"),
+     .tail = ANY_ROLE("<|eot_id|>"),
+     .stop = {"<|eot_id|>"}},
+    {.name = "chatml",
+     .shape = &shape_plain,
+     .flags = FAM_EXTENDS,
+     .head = IM_ROLE,
+     .tail = ANY_ROLE("<|im_end|>\n"),
+     .result = {"<tool_response>\n", "\n</tool_response>"},
+     .tools = TOOLS_JSON,
+     .calls_style = CALLS_JSON,
+     .stop = {"<|im_end|>"}},
+    {.name = "qwen2_5",
+     .shape = &shape_plain,
+     .flags = FAM_EXTENDS | FAM_GROUPS,
+     .head = IM_ROLE,
+     .tail = ANY_ROLE("<|im_end|>\n"),
+     .result = {"<tool_response>\n", "\n</tool_response>"},
+     .system = QWEN2_SYSTEM,
+     .tools = TOOLS_JSON,
+     .calls_style = CALLS_JSON,
+     .stop = {"<|im_end|>"}},
+
+    {.name = "qwen3",
+     QWEN3,
+     QWEN3_FRAME,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS},
+    {.name = "qwen3_disable_thinking",
+     QWEN3,
+     QWEN3_FRAME,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_CLOSED | FAM_PARTS,
+     .open = CLOSED_5},
+    {.name = "qwen3_instruct",
+     QWEN3,
+     QWEN3_TAGS,
+     .flags = FAM_STRIPS | FAM_EXTENDS | FAM_PARTS},
+    {.name = "qwen3_5",
+     QWEN3_5,
+     .flags = QWEN3_5_FLAGS | FAM_STRIPS,
+     .open = OPEN_5,
+     .none_when = NONE_CURRENT},
+    {.name = "qwen3_5_disable_thinking",
+     QWEN3_5,
+     .flags = QWEN3_5_FLAGS | FAM_STRIPS | FAM_CLOSED,
+     .open = CLOSED_5,
+     .none_when = NONE_CURRENT},
+    {.name = "qwen3_5_preserve_thinking",
+     QWEN3_5,
+     .flags = QWEN3_5_FLAGS,
+     .open = OPEN_5,
+     .none_when = NONE_CURRENT},
+    {.name = "qwen3_8_xhigh_reasoning",
+     QWEN3_5,
+     .flags = QWEN3_5_FLAGS,
+     .open = OPEN_5,
+     .none_when = NONE_EVER,
+     .values = VALUES_JSON,
+     .effort = EFFORT_XHIGH},
+    {.name = "qwen3_8_medium_reasoning",
+     QWEN3_5,
+     .flags = QWEN3_5_FLAGS,
+     .open = OPEN_5,
+     .none_when = NONE_EVER,
+     .values = VALUES_JSON},
+    {.name = "qwen3_8_low_reasoning",
+     QWEN3_5,
+     .flags = QWEN3_5_FLAGS,
+     .open = OPEN_5,
+     .none_when = NONE_EVER,
+     .values = VALUES_JSON,
+     .effort = EFFORT_LOW},
+    {.name = "qwen3_8_disable_thinking",
+     QWEN3_5,
+     .flags = QWEN3_5_FLAGS | FAM_CLOSED,
+     .open = CLOSED_5,
+     .none_when = NONE_EVER,
+     .values = VALUES_JSON},
+
+    {.name = "deepseekv3",
+     DEEPSEEK3,
+     .flags = FAM_STRIPS | FAM_EXTENDS | FAM_PARTS},
+    {.name = "deepseekv3_disable_thinking",
+     DEEPSEEK3,
+     .flags = FAM_STRIPS | FAM_EXTENDS | FAM_PARTS},
+    {.name = "deepseekv3_thinking",
+     DEEPSEEK3,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .open = "<think>"},
+    {.name = "deepseekv4_1",
+     DEEPSEEK4_1,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .effort = EFFORT_4("75")},
+    {.name = "deepseekv4_1_low_reasoning",
+     DEEPSEEK4_1,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .effort = EFFORT_4("50")},
+    {.name = "deepseekv4_1_max_reasoning",
+     DEEPSEEK4_1,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .effort = EFFORT_4("100")},
+    {.name = "deepseekv4_1_preserve_thinking",
+     DEEPSEEK4_1,
+     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS,
+     .effort = EFFORT_4("75")},
+    {.name = "deepseekv4_1_disable_thinking",
+     DEEPSEEK4_1,
+     .flags = FAM_STRIPS | FAM_EXTENDS | FAM_PARTS},
+
+    {.name = "glm5_3_max_reasoning",
+     GLM5,
+     GLM5_3("Max"),
+     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS},
+    {.name = "glm5_3_high_reasoning",
+     GLM5,
+     GLM5_3("High"),
+     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS},
+    {.name = "glm5_3_low_reasoning",
+     GLM5,
+     GLM5_3("Low"),
+     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS},
+
+    {.name = "kimi_k2", KIMI_K2, .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS},
+    {.name = "kimi_k25",
+     KIMI_K25,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .open = "<think>"},
+    {.name = "kimi_k25_disable_thinking",
+     KIMI_K25,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_CLOSED | FAM_PARTS,
+     .open = "<think></think>"},
+    {.name = "kimi_k26",
+     KIMI_K25,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .open = "<think>"},
+    {.name = "kimi_k26_disable_thinking",
+     KIMI_K25,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_CLOSED | FAM_PARTS,
+     .open = "<think></think>"},
+    {.name = "kimi_k26_preserve_thinking",
+     KIMI_K25,
+     .flags = FAM_THINKS | FAM_PARTS,
+     .open = "<think>"},
+
+    {.name = "nemotron3",
+     NEMOTRON3,
+     .flags = NEMOTRON3_FLAGS | FAM_STRIPS,
+     .open = OPEN_5},
+    {.name = "nemotron3_low_thinking",
+     NEMOTRON3,
+     .flags = NEMOTRON3_FLAGS | FAM_STRIPS,
+     .open = OPEN_5,
+     .hint = "\n\n{reasoning effort: low}"},
+    {.name = "nemotron3_disable_thinking",
+     NEMOTRON3,
+     .flags = NEMOTRON3_FLAGS | FAM_STRIPS | FAM_CLOSED,
+     .open = "<think></think>"},
+    {.name = "nemotron3_preserve_thinking",
+     NEMOTRON3,
+     .flags = NEMOTRON3_FLAGS | FAM_EXTENDS,
+     .open = OPEN_5},
+    {.name = "nemotron3_ultra",
+     NEMOTRON3_ULTRA,
+     .flags = NEMOTRON3_FLAGS | FAM_STRIPS,
+     .open = OPEN_5},
+    {.name = "nemotron3_ultra_medium_thinking",
+     NEMOTRON3_ULTRA,
+     .flags = NEMOTRON3_FLAGS | FAM_STRIPS,
+     .open = OPEN_5,
+     .hint = "\n\n{reasoning effort: efficient}"},
+    {.name = "nemotron3_ultra_disable_thinking",
+     NEMOTRON3_ULTRA,
+     .flags = NEMOTRON3_FLAGS | FAM_STRIPS | FAM_CLOSED,
+     .open = "<think></think>"},
+    {.name = "nemotron3_ultra_preserve_thinking",
+     NEMOTRON3_ULTRA,
+     .flags = NEMOTRON3_FLAGS | FAM_EXTENDS,
+     .open = OPEN_5},
+
+    {.name = "gpt_oss_no_sysprompt", GPT_OSS, .flags = FAM_THINKS | FAM_PARTS},
+    {.name = "gpt_oss_low_reasoning",
+     GPT_OSS,
+     .flags = FAM_THINKS | FAM_PARTS,
+     .effort = "low"},
+    {.name = "gpt_oss_medium_reasoning",
+     GPT_OSS,
+     .flags = FAM_THINKS | FAM_PARTS,
+     .effort = "medium"},
+    {.name = "gpt_oss_high_reasoning",
+     GPT_OSS,
+     .flags = FAM_THINKS | FAM_PARTS,
+     .effort = "high"},
+};
+#define N_FAMILIES (sizeof families / sizeof *families)
+
+const struct family *family_at(size_t i) {
+    return i < N_FAMILIES ? &families[i] : NULL;
+}
+
+const struct family *family_find(const char *name) {
+    for (size_t i = 0; i < N_FAMILIES; i++)
+        if (strcmp(families[i].name, name) == 0)
+            return &families[i];
+    return NULL;
+}
+
+/* ---- what fits a model ---- */
+
+/* The first row that fits: how the model's type begins, and a token that must
+ * be there. */
+static const struct {
+    const char *type, *token, *name;
+} guesses[] = {
+    {"qwen3_5", "<|im_start|>", "qwen3_5"},
+    {"qwen3", "<think>", "qwen3"},
+    {"qwen3", "<|im_start|>", "qwen3_instruct"},
+    {"qwen2", "<|im_start|>", "qwen2_5"},
+    {"gpt_oss", "<|channel|>", "gpt_oss_medium_reasoning"},
+    {"nemotron", "<|im_start|>", "nemotron3"},
+    {"kimi", "<|im_middle|>", "kimi_k25"},
+    {"deepseek", "<｜System｜>", "deepseekv4_1"},
+    {"deepseek", "<｜User｜>", "deepseekv3"},
+    {"glm", "<sop>", "glm5_3_max_reasoning"},
+    {"", "<|start_header_id|>", "llama3"},
+    {"", "<|im_start|>", "chatml"},
+};
+
+const char *family_guess(const char *model_type, const struct tok *t) {
+    for (size_t i = 0; i < sizeof guesses / sizeof *guesses; i++)
+        if (strncmp(model_type, guesses[i].type, strlen(guesses[i].type)) ==
+                0 &&
+            tok_find(t, guesses[i].token) >= 0)
+            return guesses[i].name;
+    return "role_colon";
+}

@@ -1,0 +1,28 @@
+/* render_shape - the ways in which families write a message. */
+#ifndef FETTLE_CORE_TEXT_RENDER_SHAPE_H
+#define FETTLE_CORE_TEXT_RENDER_SHAPE_H
+
+#include "core/text/render.h"
+
+/* Header, text, end: by strings of the table alone. */
+extern const struct shape shape_plain;
+/* Qwen 3: reasoning framed, the end a token of its own. */
+extern const struct shape shape_qwen3;
+/* Qwen 3 VL, 3.5, Nemotron 3: an output is one text, calls may be XML. */
+extern const struct shape shape_xml;
+extern const struct shape shape_deepseek3;
+extern const struct shape shape_deepseek4;
+extern const struct shape shape_glm;
+extern const struct shape shape_kimi;
+extern const struct shape shape_harmony;
+
+/* Separator and header of the table, as the beginning of a unit. */
+void turn_head(struct turn *t);
+void turn_unit(struct turn *t, bool is_output);
+/* The parts' text, joined, with reasoning between the tags of the table. */
+void turn_parts(const struct turn *t, bool with_thinking, struct rich *to);
+bool turn_strips(const struct turn *t);
+/* Refuses calls and parts that the family has no words for. */
+int turn_check(const struct turn *t, struct err *err);
+
+#endif
