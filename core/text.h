@@ -130,9 +130,27 @@ int render_prompt(const struct render *r, const json_t *messages, int flags,
 /* Does a prompt always begin with the one of the turn before it, and the
  * answer? If not, render_examples() splits a conversation. */
 bool render_extends(const struct render *r);
+/* The examples of a conversation: one, or where render_extends() is false and
+ * answers are trained (all_assistant_messages, customized), one a turn with
+ * the prompt that the turn would see. *list and its examples are the
+ * caller's. */
+int render_examples(const struct render *r, const json_t *messages,
+                    enum train_on on, int flags, struct example **list,
+                    size_t *n, struct err *err);
 /* Where an answer ends: token ids and strings, borrowed. */
 int render_stops(const struct render *r, const uint32_t **ids,
                  const char *const **strings, int *n_strings);
+
+enum reply_end { REPLY_STOP, REPLY_EOS, REPLY_MALFORMED };
+const char *reply_end_name(enum reply_end e); /* "stop_sequence" */
+/* The message that an answer's tokens say, its stop token included: {"role",
+ * "content": text, or parts {"type":"text"|"thinking"}, "tool_calls",
+ * "unparsed_tool_calls":[{"raw_text","error"}]}; the caller's. Without a stop
+ * it is malformed: one text. NULL: more than one stop token. */
+json_t *render_parse(const struct render *r, const uint32_t *id, size_t n,
+                     enum reply_end *end, struct err *err);
+/* A message with one text as OpenAI's: content, reasoning_content. */
+json_t *message_openai(const json_t *message);
 
 /* ---- rows ---- */
 

@@ -61,6 +61,7 @@ static const struct cli_opt render_opts[] = {
     {"--renderer", "R", "chat format [auto]"},
     {"--train-on", "W", "which tokens count [all_assistant_messages]"},
     {"--prompt", NULL, "the prompt that asks for the next answer"},
+    {"--parse", NULL, "tokens of an answer to its message"},
     {"--compat", NULL, "let text make control tokens (for comparisons)"},
     {"--list", NULL, "names of all renderers"},
     END};

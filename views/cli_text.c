@@ -460,6 +460,22 @@ static int prompt_line(struct cli *c, const json_t *j, void *arg,
     return rc;
 }
 
+static int parse_line(struct cli *c, const json_t *j, void *arg,
+                      struct err *err) {
+    const struct text_arg *a = arg;
+    enum reply_end end;
+    uint32_t n;
+    uint32_t *ids = tokens_of(j, &n, err);
+    json_t *m = ids ? render_parse(a->render, ids, n, &end, err) : NULL;
+    (void)c;
+    if (m)
+        cli_print_json(json_pack("{s:o, s:s}", "message", m, "termination",
+                                 reply_end_name(end)),
+                       true);
+    free(ids);
+    return m ? 0 : -1;
+}
+
 static void print_renderers(struct cli *c) {
     json_t *all = json_array();
     for (int i = 0; render_list(i); i++) {
@@ -517,7 +533,9 @@ int cli_detokenize(struct cli *c, struct err *err) {
 
 int cli_render(struct cli *c, struct err *err) {
     const char *r = cli_opt(c, "--renderer");
-    line_fn *fn = cli_opt(c, "--prompt") ? prompt_line : render_line;
+    line_fn *fn = cli_opt(c, "--prompt")  ? prompt_line
+                  : cli_opt(c, "--parse") ? parse_line
+                                          : render_line;
     if (cli_opt(c, "--list")) {
         print_renderers(c);
         return 0;

@@ -513,6 +513,9 @@ int render_example(const struct render *r, const json_t *messages,
     struct encoded in = {0};
     memset(e, 0, sizeof *e);
     int rc = chat_open(r, messages, flags, &c, err);
+    if (rc == 0 && c.n == 0)
+        rc = err_set(err, ERR_INVAL,
+                     "messages: an empty system message says nothing");
     if (rc == 0)
         rc = check_trainable(&c, on, err);
     if (rc == 0)

@@ -168,9 +168,10 @@ enum {
     FAM_TRIMS = 1 << 5,        /* a content of one string is stripped */
     FAM_TRIMS_PARTS = 1 << 10, /* so are the ends of a list of parts */
     FAM_COLON = 1 << 6,        /* Role: text */
-    FAM_FOLDS = 1 << 7,  /* the system's text opens the first user's turn */
-    FAM_SYSTEM = 1 << 8, /* there always is a system message */
-    FAM_PARTS = 1 << 9,  /* takes reasoning and more than one part */
+    FAM_FOLDS = 1 << 7,    /* the system's text opens the first user's turn */
+    FAM_SYSTEM = 1 << 8,   /* there always is a system message */
+    FAM_REOPENS = 1 << 11, /* an answer closes the block of the prompt */
+    FAM_PARTS = 1 << 9,    /* takes reasoning and more than one part */
 };
 /* When an answer without reasoning is given an empty block. */
 enum none_when { NONE_NEVER, NONE_CURRENT, NONE_EVER, NONE_MARKED };

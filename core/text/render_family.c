@@ -36,7 +36,8 @@
     .none = "<think>\n\n</think>\n\n", .tools = TOOLS_XML, \
     .calls_style = CALLS_XML, .stop = {"<|im_end|>"}
 #define QWEN3_5_FLAGS \
-    FAM_THINKS | FAM_GROUPS | FAM_TRIMS | FAM_TRIMS_PARTS | FAM_PARTS
+    FAM_THINKS | FAM_GROUPS | FAM_TRIMS | FAM_TRIMS_PARTS | FAM_PARTS | \
+        FAM_REOPENS
 #define OPEN_5 "<think>\n"
 #define CLOSED_5 "<think>\n\n</think>\n\n"
 #define EFFORT_XHIGH \
@@ -57,7 +58,7 @@
 #define NEMOTRON3 NEMOTRON3_ANY, .think = {"<think>\n", "\n</think>\n"}
 #define NEMOTRON3_ULTRA NEMOTRON3_ANY, .think = {"<think>\n", "</think>"}
 #define NEMOTRON3_FLAGS \
-    FAM_THINKS | FAM_GROUPS | FAM_SYSTEM | FAM_TRIMS | FAM_PARTS
+    FAM_THINKS | FAM_GROUPS | FAM_SYSTEM | FAM_TRIMS | FAM_PARTS | FAM_REOPENS
 
 #define DS_CALLS \
     { \
@@ -241,23 +242,23 @@ static const struct family families[] = {
      .flags = FAM_STRIPS | FAM_EXTENDS | FAM_PARTS},
     {.name = "deepseekv3_thinking",
      DEEPSEEK3,
-     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS | FAM_REOPENS,
      .open = "<think>"},
     {.name = "deepseekv4_1",
      DEEPSEEK4_1,
-     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS | FAM_REOPENS,
      .effort = EFFORT_4("75")},
     {.name = "deepseekv4_1_low_reasoning",
      DEEPSEEK4_1,
-     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS | FAM_REOPENS,
      .effort = EFFORT_4("50")},
     {.name = "deepseekv4_1_max_reasoning",
      DEEPSEEK4_1,
-     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS | FAM_REOPENS,
      .effort = EFFORT_4("100")},
     {.name = "deepseekv4_1_preserve_thinking",
      DEEPSEEK4_1,
-     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS,
+     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS | FAM_REOPENS,
      .effort = EFFORT_4("75")},
     {.name = "deepseekv4_1_disable_thinking",
      DEEPSEEK4_1,
@@ -266,36 +267,36 @@ static const struct family families[] = {
     {.name = "glm5_3_max_reasoning",
      GLM5,
      GLM5_3("Max"),
-     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS},
+     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS | FAM_REOPENS},
     {.name = "glm5_3_high_reasoning",
      GLM5,
      GLM5_3("High"),
-     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS},
+     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS | FAM_REOPENS},
     {.name = "glm5_3_low_reasoning",
      GLM5,
      GLM5_3("Low"),
-     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS},
+     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS | FAM_REOPENS},
 
     {.name = "kimi_k2", KIMI_K2, .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS},
     {.name = "kimi_k25",
      KIMI_K25,
-     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS | FAM_REOPENS,
      .open = "<think>"},
     {.name = "kimi_k25_disable_thinking",
      KIMI_K25,
-     .flags = FAM_THINKS | FAM_STRIPS | FAM_CLOSED | FAM_PARTS,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_CLOSED | FAM_PARTS | FAM_REOPENS,
      .open = "<think></think>"},
     {.name = "kimi_k26",
      KIMI_K25,
-     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS | FAM_REOPENS,
      .open = "<think>"},
     {.name = "kimi_k26_disable_thinking",
      KIMI_K25,
-     .flags = FAM_THINKS | FAM_STRIPS | FAM_CLOSED | FAM_PARTS,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_CLOSED | FAM_PARTS | FAM_REOPENS,
      .open = "<think></think>"},
     {.name = "kimi_k26_preserve_thinking",
      KIMI_K25,
-     .flags = FAM_THINKS | FAM_PARTS,
+     .flags = FAM_THINKS | FAM_PARTS | FAM_REOPENS,
      .open = "<think>"},
 
     {.name = "nemotron3",

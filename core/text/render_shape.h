@@ -16,6 +16,16 @@ extern const struct shape shape_glm;
 extern const struct shape shape_kimi;
 extern const struct shape shape_harmony;
 
+/* The text of an answer into parts and calls (render_parse.c). */
+void parse_plain(const struct render *r, struct reply *p);
+void parse_qwen3(const struct render *r, struct reply *p);
+void parse_xml(const struct render *r, struct reply *p);
+void parse_deepseek3(const struct render *r, struct reply *p);
+void parse_deepseek4(const struct render *r, struct reply *p);
+void parse_glm(const struct render *r, struct reply *p);
+void parse_kimi(const struct render *r, struct reply *p);
+void parse_harmony(const struct render *r, struct reply *p);
+
 /* Separator and header of the table, as the beginning of a unit. */
 void turn_head(struct turn *t);
 void turn_unit(struct turn *t, bool is_output);

@@ -581,17 +581,23 @@ static int harmony_output(struct turn *t, struct err *err) {
 }
 
 const struct shape shape_deepseek3 = {.header = deepseek3_header,
-                                      .output = deepseek3_output};
+                                      .output = deepseek3_output,
+                                      .parse = parse_deepseek3};
 const struct shape shape_deepseek4 = {.prepare = deepseek4_prepare,
                                       .header = deepseek4_header,
                                       .output = deepseek4_output,
+                                      .parse = parse_deepseek4,
                                       .turn_start = deepseek4_start};
-const struct shape shape_glm = {
-    .prepare = glm_prepare, .header = glm_header, .output = glm_output};
+const struct shape shape_glm = {.prepare = glm_prepare,
+                                .header = glm_header,
+                                .output = glm_output,
+                                .parse = parse_glm};
 const struct shape shape_kimi = {.prepare = kimi_prepare,
                                  .header = kimi_header,
                                  .output = kimi_output,
+                                 .parse = parse_kimi,
                                  .turn_start = kimi_start};
 const struct shape shape_harmony = {.prepare = harmony_prepare,
                                     .header = harmony_header,
-                                    .output = harmony_output};
+                                    .output = harmony_output,
+                                    .parse = parse_harmony};

@@ -496,23 +496,24 @@ static int xml_prepare(const struct render *r, struct chat *c,
                        struct err *err) {
     const struct family *f = r->family;
     int64_t user;
+    (void)err;
     if (f->none_when == NONE_EVER)
         put_effort(r, c);
     if ((f->flags & FAM_SYSTEM) && c->m[0].role != ROLE_SYSTEM)
         msg_set_text(chat_insert(c, 0, ROLE_SYSTEM, "system"));
-    if (c->n == 0)
-        return err_set(err, ERR_INVAL,
-                       "messages: an empty system message "
-                       "alone leaves nothing to say");
     if (f->hint && (user = chat_last(c, ROLE_USER)) >= 0 &&
         c->m[user].n_part > 0)
         rich_fmt(&c->m[user].part[c->m[user].n_part - 1].text, f->hint);
     return 0;
 }
 
-const struct shape shape_plain = {
-    .prepare = plain_prepare, .header = plain_header, .output = plain_output};
-const struct shape shape_qwen3 = {.header = qwen3_header,
-                                  .output = qwen3_output};
-const struct shape shape_xml = {
-    .prepare = xml_prepare, .header = xml_header, .output = xml_output};
+const struct shape shape_plain = {.prepare = plain_prepare,
+                                  .header = plain_header,
+                                  .output = plain_output,
+                                  .parse = parse_plain};
+const struct shape shape_qwen3 = {
+    .header = qwen3_header, .output = qwen3_output, .parse = parse_qwen3};
+const struct shape shape_xml = {.prepare = xml_prepare,
+                                .header = xml_header,
+                                .output = xml_output,
+                                .parse = parse_xml};

@@ -1,4 +1,4 @@
-/* Tokenizers against Hugging Face's, renderers against the cookbook's. */
+/* Tokenizers against Hugging Face's; rows of data. */
 #include "core/buf.h"
 #include "core/fs.h"
 #include "core/json.h"
@@ -16,9 +16,6 @@ Suite *text_golden_suite(void);
 #define RENDERERS "tests/golden/renderers"
 
 static const char *const tokenizers[] = {"qwen2", "llama3", "gpt2", "smollm"};
-static const char *const renderers[] = {"qwen3", "qwen3_instruct",
-                                        "qwen3_disable_thinking", "llama3",
-                                        "role_colon"};
 
 static struct tok *open_tok(const char *dir) {
     struct err err = {0};
@@ -151,96 +148,6 @@ START_TEST(message_text_never_becomes_a_control_token) {
 }
 END_TEST
 
-/* ---- renderers ---- */
-
-struct golden {
-    const struct render *r;
-    int checked;
-};
-
-/* Text only: no parts, tools, thinking or control tokens. */
-static bool plain(const json_t *messages) {
-    size_t i;
-    json_t *m;
-    json_array_foreach((json_t *)messages, i, m) {
-        if (!json_is_string(json_object_get(m, "content")) ||
-            json_object_get(m, "tool_calls") ||
-            strcmp(json_string_value(json_object_get(m, "role")), "tool") == 0)
-            return false;
-        const char *text = json_string_value(json_object_get(m, "content"));
-        if (strstr(text, "think>") || strstr(text, "<|"))
-            return false;
-    }
-    return true;
-}
-
-static void check_mode(const struct golden *g, const json_t *messages,
-                       enum train_on on, const json_t *want) {
-    struct err err = {0};
-    struct example e;
-    const json_t *tokens = json_object_get(want, "tokens");
-    int rc = render_example(g->r, messages, on, 0, &e, &err);
-    if (!tokens) {
-        ck_assert_msg(rc < 0, "%s: the cookbook refuses", train_on_name(on));
-        return;
-    }
-    ck_assert_msg(rc == 0, "%s: %s", train_on_name(on), err.msg);
-    same_ids(&e.tokens, tokens, train_on_name(on));
-    for (size_t i = 0; i < e.tokens.n; i++)
-        ck_assert_msg(e.weights[i] == (float)json_number_value(json_array_get(
-                                          json_object_get(want, "weights"), i)),
-                      "%s: weight %zu is %g", train_on_name(on), i,
-                      (double)e.weights[i]);
-    example_release(&e);
-}
-
-static void check_conversation(const json_t *j, void *arg) {
-    struct golden *g = arg;
-    struct err err = {0};
-    const json_t *messages = json_object_get(j, "messages");
-    const json_t *all = json_object_get(j, "supervised");
-    if (!plain(messages))
-        return;
-    for (int on = 0; on < TRAIN_ON_N; on++) {
-        const json_t *want =
-            json_object_get(all, train_on_name((enum train_on)on));
-        if (want)
-            check_mode(g, messages, (enum train_on)on, want);
-    }
-    json_t *head = json_array();
-    size_t n =
-        (size_t)json_integer_value(json_object_get(j, "prompt_messages"));
-    for (size_t i = 0; i < n; i++)
-        json_array_append(head, json_array_get(messages, i));
-    struct tok_ids ids = {0};
-    const json_t *want = json_object_get(j, "generation_prompt");
-    if (json_is_array(want) && n > 0) {
-        ck_assert_msg(render_prompt(g->r, head, 0, &ids, &err) == 0, "%s",
-                      err.msg);
-        same_ids(&ids, want, "generation prompt");
-    }
-    free(ids.id);
-    json_decref(head);
-    g->checked++;
-}
-
-START_TEST(renderer_gives_the_cookbooks_tokens_and_weights) {
-    struct err err = {0};
-    struct tok *t = open_tok(RENDERERS "/tokenizer");
-    struct golden g = {0};
-    struct render *r =
-        render_open(renderers[_i], t, RENDERERS "/tokenizer", &err);
-    ck_assert_msg(r != NULL, "%s", err.msg);
-    g.r = r;
-    char *path = fs_path(RENDERERS "/%s.jsonl", renderers[_i]);
-    each_line(path, check_conversation, &g);
-    ck_assert_int_ge(g.checked, 7);
-    free(path);
-    render_close(r);
-    tok_close(t);
-}
-END_TEST
-
 /* ---- rows ---- */
 
 static char row_path[64];
@@ -300,8 +207,6 @@ Suite *text_golden_suite(void) {
     tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, tokenizer_gives_hugging_faces_ids_and_text, 0, 4);
     tcase_add_test(tc, message_text_never_becomes_a_control_token);
-    tcase_add_loop_test(tc, renderer_gives_the_cookbooks_tokens_and_weights, 0,
-                        5);
     tcase_add_test(tc, rows_that_are_wrong_are_named_by_line);
     tcase_add_test(tc, rows_are_cut_at_the_right_and_counted);
     suite_add_tcase(s, tc);
