@@ -101,6 +101,8 @@ struct render;
 struct render *render_open(const char *name, const struct tok *t,
                            const char *model_dir, struct err *err);
 void render_close(struct render *r);
+/* From now on RENDER_COMPAT is in all flags given. */
+void render_set_compat(struct render *r);
 const char *render_name(const struct render *r);
 /* Names of all renderers, one by one; NULL ends. */
 const char *render_list(int i);
@@ -156,7 +158,8 @@ json_t *message_openai(const json_t *message);
 
 #define ROW_LINE_MAX (16 << 20)
 
-/* A row as it is trained: tokens and the weight of each as a target. */
+/* What is trained at once: a row, or a turn of one (render_examples): tokens
+ * and the weight of each as a target. */
 struct dataset {
     struct example *row;
     size_t n;

@@ -18,7 +18,7 @@ struct sft_conf {
     enum tuning tuning;
     int64_t warmup, batch, max_length, epochs, max_steps, lora_rank, seed;
     int64_t save_every, eval_every, sample_every, sample_max, ahead;
-    bool shuffle;
+    bool shuffle, compat;
     const json_t *prompts;
 };
 

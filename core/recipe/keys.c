@@ -23,6 +23,10 @@ static const struct recipe_key sft_keys[] = {
      "rows of data held out: a count, or a share below 1", 0},
     {"renderer", KEY_STR, "auto", 0, 0, NULL, "",
      "chat format; auto = what fits the model", 0},
+    {"compat", KEY_BOOL, "false", 0, 0, NULL, "",
+     "text of messages may make control tokens, as in tinker-cookbook: for "
+     "comparisons only",
+     0},
     {"train_on_what", KEY_STR, "all_assistant_messages", 0, 0,
      "last_assistant_message|last_assistant_turn|all_assistant_messages|"
      "all_messages|all_tokens|all_user_and_system_messages|customized",

@@ -25,6 +25,7 @@ static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
             0 ||
         json_get_str(j, "reduction", &reduction, "mean", err) < 0 ||
         json_get_str(j, "precision", &precision, "fp32", err) < 0 ||
+        json_get_bool(j, "compat", &c->compat, false, err) < 0 ||
         json_get_bool(j, "shuffle", &c->shuffle, true, err) < 0)
         return -1;
     c->tuning =
@@ -142,6 +143,8 @@ static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
     if (s->tok &&
         !(s->render = render_open(s->c.renderer, s->tok, model_dir, err)))
         return -1;
+    if (s->render && s->c.compat)
+        render_set_compat(s->render);
     size_t most =
         (size_t)(s->c.max_length < context + 1 ? s->c.max_length : context + 1);
     if (dataset_read(&s->rows, s->c.data, s->render, no_text.msg, s->c.train_on,

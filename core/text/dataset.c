@@ -39,21 +39,31 @@ static int row_tokens(const json_t *j, int64_t vocab, struct example *e,
     return 0;
 }
 
+/* A row's examples: several when its conversation is split by turns. */
+struct row {
+    struct example *e; /* owned */
+    size_t n;
+};
+
 static int row_parse(const json_t *j, const struct render *r, const char *why,
-                     enum train_on on, int64_t vocab, struct example *e,
+                     enum train_on on, int64_t vocab, struct row *row,
                      struct err *err) {
     const json_t *messages = json_object_get(j, "messages");
     if (!json_is_object(j))
         return err_set(err, ERR_INVAL, "a JSON object is wanted");
-    if (json_object_get(j, "tokens"))
-        return row_tokens(j, vocab, e, err);
+    if (json_object_get(j, "tokens")) {
+        row->e = calloc(1, sizeof *row->e);
+        CHECK(row->e, "out of memory for a row");
+        row->n = 1;
+        return row_tokens(j, vocab, row->e, err);
+    }
     if (!messages)
         return err_set(err, ERR_INVAL, "neither messages nor tokens in it");
     if (!r)
         return err_set(err, ERR_INVAL,
                        "messages need a tokenizer (rows of tokens do not): %s",
                        why);
-    return render_example(r, messages, on, 0, e, err);
+    return render_examples(r, j, on, 0, &row->e, &row->n, err);
 }
 
 static void row_cut(struct dataset *rows, struct example *e,
@@ -77,12 +87,14 @@ static void row_add(struct dataset *rows, size_t *cap, struct example *e,
 
 static int row_read(const char *line, size_t len, const struct render *r,
                     const char *why, enum train_on on, int64_t vocab,
-                    struct example *e, struct err *err) {
+                    struct row *row, struct err *err) {
     json_t *j = json_read_line(line, len, false, err);
-    int rc = j ? row_parse(j, r, why, on, vocab, e, err) : -1;
+    int rc = j ? row_parse(j, r, why, on, vocab, row, err) : -1;
     json_decref(j);
+    for (size_t i = 0; rc < 0 && i < row->n; i++)
+        example_release(&row->e[i]);
     if (rc < 0)
-        example_release(e);
+        free(row->e);
     return rc;
 }
 
@@ -107,7 +119,7 @@ int dataset_read(struct dataset *rows, const char *path, const struct render *r,
     errno = 0;
     while (rc == 0 && (len = getline(&line, &room, f)) >= 0) {
         size_t n = (size_t)len, skip = 0;
-        struct example e = {0};
+        struct row row = {0};
         number++;
         if (number == 1 && n >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0)
             skip = 3;
@@ -116,9 +128,11 @@ int dataset_read(struct dataset *rows, const char *path, const struct render *r,
         if (n > ROW_LINE_MAX)
             rc = err_set(err, ERR_TOOBIG, "more than %d bytes", ROW_LINE_MAX);
         else
-            rc = row_read(line + skip, n - skip, r, why, on, vocab, &e, err);
+            rc = row_read(line + skip, n - skip, r, why, on, vocab, &row, err);
+        for (size_t i = 0; rc == 0 && i < row.n; i++)
+            row_add(rows, &cap, &row.e[i], max_length);
         if (rc == 0)
-            row_add(rows, &cap, &e, max_length);
+            free(row.e);
         else
             err_ctx(err, "%s:%zu", path, number);
     }

@@ -132,6 +132,8 @@ const char *render_list(int i) {
 
 const char *render_name(const struct render *r) { return r->family->name; }
 
+void render_set_compat(struct render *r) { r->flags |= RENDER_COMPAT; }
+
 bool render_extends(const struct render *r) {
     return r->family->flags & FAM_EXTENDS;
 }
@@ -488,7 +490,7 @@ static int clear_prompt(const struct render *r, const struct chat *c,
 
 static int chat_open(const struct render *r, const json_t *messages, int flags,
                      struct chat *c, struct err *err) {
-    if (chat_read(c, messages, flags & RENDER_COMPAT, err) < 0)
+    if (chat_read(c, messages, (flags | r->flags) & RENDER_COMPAT, err) < 0)
         return -1;
     if (r->source.write)
         return 0;

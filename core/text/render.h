@@ -222,6 +222,7 @@ struct family {
     /* Headers, with {role}, {name} and {id} of the message; NULL: refused. */
     const char *head[ROLE_N];
     const char *tail[ROLE_N];  /* ends an output */
+    const char *lead;          /* between a role's token and the text */
     const char *result[2];     /* around a tool's answer */
     const char *open;          /* a prompt ends on it */
     const char *think[2];      /* around reasoning */
@@ -303,6 +304,7 @@ struct render {
     size_t n_control;
     uint32_t stop[4];
     int n_stop;
+    int flags; /* added to those of every call */
 };
 
 /* ---- Python's words for JSON ---- */

@@ -27,6 +27,13 @@
 #define QWEN3_FRAME .think = {"<think>\n", "\n</think>\n\n"}
 #define QWEN3_TAGS .think = {"<think>", "</think>"}
 
+/* Its vision models: an output is one text, the tags are not framed. */
+#define QWEN3_VL \
+    .shape = &shape_xml, .sep = "\n", .head = IM_ROLE, \
+    .tail = ANY_ROLE("<|im_end|>"), \
+    .result = {"<tool_response>\n", "\n</tool_response>"}, QWEN3_TAGS, \
+    .tools = TOOLS_JSON, .calls_style = CALLS_JSON, .stop = {"<|im_end|>"}
+
 /* Qwen 3.5 and what descends from it: an output is one text. */
 #define QWEN3_5 \
     .shape = &shape_xml, .sep = "\n", .head = IM_ROLE, \
@@ -144,6 +151,14 @@
 #define QWEN2_SYSTEM \
     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 
+#define NO_TOOL_ROLES(system_, user_, assistant_) \
+    { \
+        [ROLE_SYSTEM] = system_, [ROLE_USER] = user_, \
+        [ROLE_ASSISTANT] = assistant_ \
+    }
+#define GEMMA_HEAD(system) \
+    NO_TOOL_ROLES(system, "<start_of_turn>user\n", "<start_of_turn>model\n")
+
 static const struct family families[] = {
     {.name = "role_colon",
      .shape = &shape_plain,
@@ -192,6 +207,10 @@ static const struct family families[] = {
      QWEN3,
      QWEN3_TAGS,
      .flags = FAM_STRIPS | FAM_EXTENDS | FAM_PARTS},
+    {.name = "qwen3_vl",
+     QWEN3_VL,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS},
+    {.name = "qwen3_vl_instruct", QWEN3_VL, .flags = FAM_STRIPS | FAM_PARTS},
     {.name = "qwen3_5",
      QWEN3_5,
      .flags = QWEN3_5_FLAGS | FAM_STRIPS,
@@ -334,6 +353,92 @@ static const struct family families[] = {
      .flags = NEMOTRON3_FLAGS | FAM_EXTENDS,
      .open = OPEN_5},
 
+    /* ---- what the cookbook does not have: by the models' own templates. The
+     * newline between two messages belongs to the header behind it. ---- */
+    {.name = "gemma",
+     .shape = &shape_plain,
+     .flags = FAM_EXTENDS | FAM_TRIMS,
+     .bos = "<bos>",
+     .sep = "\n",
+     .head = GEMMA_HEAD(NULL),
+     .tail = ANY_ROLE("<end_of_turn>"),
+     .stop = {"<end_of_turn>"}},
+    {.name = "gemma3",
+     .shape = &shape_plain,
+     .flags = FAM_EXTENDS | FAM_TRIMS | FAM_FOLDS,
+     .bos = "<bos>",
+     .sep = "\n",
+     .head = GEMMA_HEAD(NULL),
+     .tail = ANY_ROLE("<end_of_turn>"),
+     .stop = {"<end_of_turn>"}},
+    {.name = "mistral",
+     .shape = &shape_plain,
+     .flags = FAM_EXTENDS,
+     .bos = "<s>",
+     .head = {[ROLE_SYSTEM] = "[SYSTEM_PROMPT]",
+              [ROLE_USER] = "[INST]",
+              [ROLE_ASSISTANT] = "",
+              [ROLE_TOOL] = "[TOOL_RESULTS]",
+              [ROLE_DECLARE] = "[AVAILABLE_TOOLS]"},
+     .tail = {[ROLE_SYSTEM] = "[/SYSTEM_PROMPT]",
+              [ROLE_USER] = "[/INST]",
+              [ROLE_ASSISTANT] = "</s>",
+              [ROLE_TOOL] = "[/TOOL_RESULTS]",
+              [ROLE_DECLARE] = "[/AVAILABLE_TOOLS]"},
+     .tools = TOOLS_MISTRAL,
+     .calls_style = CALLS_TOKENS,
+     .calls = {"", "[TOOL_CALLS]", "[ARGS]", "", ""},
+     .stop = {"</s>"}},
+    {.name = "phi3",
+     .shape = &shape_plain,
+     .flags = FAM_EXTENDS,
+     .sep = "\n",
+     .head = NO_TOOL_ROLES("<|system|>\n", "<|user|>\n", "<|assistant|>\n"),
+     .tail = ANY_ROLE("<|end|>"),
+     .stop = {"<|end|>"}},
+    {.name = "phi4",
+     .shape = &shape_plain,
+     .flags = FAM_EXTENDS,
+     .head = NO_TOOL_ROLES("<|im_start|>system<|im_sep|>",
+                           "<|im_start|>user<|im_sep|>",
+                           "<|im_start|>assistant<|im_sep|>"),
+     .tail = ANY_ROLE("<|im_end|>"),
+     .stop = {"<|im_end|>"}},
+    {.name = "phi4_mini",
+     .shape = &shape_plain,
+     .flags = FAM_EXTENDS,
+     .head = NO_TOOL_ROLES("<|system|>", "<|user|>", "<|assistant|>"),
+     .tail = ANY_ROLE("<|end|>"),
+     .stop = {"<|end|>"}},
+    {.name = "glm4",
+     .shape = &shape_glm,
+     .flags = FAM_EXTENDS,
+     .bos = "[gMASK]<sop>",
+     .head = GLM_ROLES,
+     .lead = "\n",
+     .stop = {"<|user|>", "<|observation|>", "<|endoftext|>"}},
+    {.name = "glm5",
+     GLM5,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS | FAM_REOPENS,
+     .bos = "[gMASK]<sop>",
+     .none_when = NONE_CURRENT},
+    {.name = "glm5_preserve_thinking",
+     GLM5,
+     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS | FAM_REOPENS,
+     .bos = "[gMASK]<sop>"},
+    {.name = "glm5_2",
+     GLM5,
+     GLM5_3("Max"),
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS | FAM_REOPENS},
+    {.name = "glm5_2_preserve_thinking",
+     GLM5,
+     GLM5_3("Max"),
+     .flags = FAM_THINKS | FAM_EXTENDS | FAM_PARTS | FAM_REOPENS},
+    {.name = "kimi_k27_code",
+     KIMI_K25,
+     .flags = FAM_THINKS | FAM_PARTS | FAM_REOPENS,
+     .open = "<think>"},
+
     {.name = "gpt_oss_no_sysprompt", GPT_OSS, .flags = FAM_THINKS | FAM_PARTS},
     {.name = "gpt_oss_low_reasoning",
      GPT_OSS,
@@ -368,6 +473,7 @@ const struct family *family_find(const char *name) {
 static const struct {
     const char *type, *token, *name;
 } guesses[] = {
+    {"qwen3_vl", "<|im_start|>", "qwen3_vl"},
     {"qwen3_5", "<|im_start|>", "qwen3_5"},
     {"qwen3", "<think>", "qwen3"},
     {"qwen3", "<|im_start|>", "qwen3_instruct"},
@@ -377,7 +483,14 @@ static const struct {
     {"kimi", "<|im_middle|>", "kimi_k25"},
     {"deepseek", "<｜System｜>", "deepseekv4_1"},
     {"deepseek", "<｜User｜>", "deepseekv3"},
-    {"glm", "<sop>", "glm5_3_max_reasoning"},
+    {"glm_moe_dsa", "<sop>", "glm5_3_max_reasoning"},
+    {"glm4", "<sop>", "glm4"},
+    {"gemma3", "<start_of_turn>", "gemma3"},
+    {"gemma", "<start_of_turn>", "gemma"},
+    {"mistral", "[SYSTEM_PROMPT]", "mistral"},
+    {"ministral", "[SYSTEM_PROMPT]", "mistral"},
+    {"phi3", "<|im_sep|>", "phi4"},
+    {"phi3", "<|assistant|>", "phi3"},
     {"", "<|start_header_id|>", "llama3"},
     {"", "<|im_start|>", "chatml"},
 };

@@ -675,12 +675,36 @@ void parse_harmony(const struct render *r, struct reply *p) {
     p->is_plain = json_array_size(p->parts) == 0;
 }
 
+/* Calls that nothing closes: each ends where the next begins (Mistral). The
+ * text before them. */
+static struct bit open_calls(const struct family *f, struct reply *p,
+                             struct bit all) {
+    const char *at = bit_find(all, f->calls[1]), *end = all.s + all.n;
+    struct bit text = bit_of(all.s, at ? at : end), none = {"", 0};
+    while (at) {
+        const char *from = at + strlen(f->calls[1]);
+        const char *next = bit_find(bit_of(from, end), f->calls[1]);
+        struct bit in = bit_of(from, next ? next : end);
+        const char *mid = bit_find(in, f->calls[2]);
+        struct bit raw = bit_of(at, in.s + in.n);
+        if (mid && mid > from)
+            add_raw_call(p, raw, bit_of(from, mid),
+                         bit_of(mid + strlen(f->calls[2]), in.s + in.n), none);
+        else
+            add_unparsed(p, raw, "a call without name and arguments");
+        at = next;
+    }
+    return text;
+}
+
 void parse_plain(const struct render *r, struct reply *p) {
     struct bit all = reply_bit(p);
     if (r->family->calls_style == CALLS_JSON) {
         parse_qwen3(r, p);
         return;
     }
+    if (r->family->calls_style == CALLS_TOKENS)
+        all = open_calls(r->family, p, all);
     p->is_plain = true;
     if (r->family->flags & FAM_COLON) {
         bit_take(&all, " ");
@@ -704,15 +728,23 @@ static bool is_stop(const struct render *r, uint32_t id) {
     return false;
 }
 
-/* How many of ids are stops, and where the first is. */
+/* How many of ids are stops, and where the first is. Harmony's two stops may
+ * follow each other; each counts for itself. */
 static size_t count_stops(const struct render *r, const uint32_t *id, size_t n,
                           size_t *at) {
-    size_t count = 0;
+    bool apart = r->family->shape == &shape_harmony;
+    size_t most = 0, all = 0;
     *at = n;
     for (size_t i = 0; i < n; i++)
-        if (is_stop(r, id[i]) && count++ == 0)
+        if (is_stop(r, id[i]) && all++ == 0)
             *at = i;
-    return count;
+    for (int k = 0; apart && k < r->n_stop; k++) {
+        size_t count = 0;
+        for (size_t i = 0; i < n; i++)
+            count += id[i] == r->stop[k];
+        most = count > most ? count : most;
+    }
+    return apart ? most : all;
 }
 
 static int64_t control_id(const struct render *r, const char *word) {
@@ -722,10 +754,22 @@ static int64_t control_id(const struct render *r, const char *word) {
     return -1;
 }
 
+/* Do ids begin with the tokens of a text? */
+static bool begins_with(const struct render *r, const char *text,
+                        const uint32_t *id, size_t n) {
+    struct tok_ids want = {0};
+    tok_encode(r->tok, text, strlen(text), TOK_CONTROL, &want);
+    bool yes =
+        n >= want.n && memcmp(id, want.id, want.n * sizeof *want.id) == 0;
+    free(want.id);
+    return yes;
+}
+
 /* The prompt opened the block, so the answer closes it alone. */
 static bool reopens(const struct render *r, const uint32_t *id, size_t n) {
-    int64_t open = control_id(r, "<think>"), shut = control_id(r, "</think>");
-    if (!(r->family->flags & FAM_REOPENS) || n == 0 || id[0] == open)
+    int64_t shut = control_id(r, "</think>");
+    if (!(r->family->flags & FAM_REOPENS) || n == 0 ||
+        begins_with(r, r->family->think[0], id, n))
         return false;
     for (size_t i = 0; i < n; i++)
         if (id[i] == shut)
@@ -774,8 +818,7 @@ static enum reply_end colon_end(const struct render *r, const uint32_t *id,
 static int token_end(const struct render *r, const uint32_t *id, size_t *n,
                      enum reply_end *end, struct err *err) {
     size_t at, stops = count_stops(r, id, *n, &at);
-    bool harmony = r->family->shape == &shape_harmony;
-    if (stops > (harmony ? 2 : 1))
+    if (stops > 1)
         return err_set(err, ERR_INVAL,
                        "parse an answer: %zu stop tokens in it; it was sampled "
                        "with other stop tokens than %s has",

@@ -335,13 +335,22 @@ static const char *glm_end(const struct turn *t, size_t i) {
     return t->f->head[role];
 }
 
+/* GLM 5.1: an answer before the last message of a user is as if its prompt
+ * had no open block. */
+static bool glm_is_past(const struct turn *t) {
+    return t->f->none_when == NONE_CURRENT && (int64_t)t->i <= t->last_user;
+}
+
 static void glm_header(struct turn *t) {
     bool said = turn_follows(t, ROLE_ASSISTANT) && glm_end(t, t->i - 1) &&
                 (t->m->role == ROLE_USER || t->m->role == ROLE_TOOL);
-    if (said || (t->m->role == ROLE_TOOL && turn_follows(t, ROLE_TOOL)))
-        return;
-    turn_head(t);
-    if (t->m->role == ROLE_ASSISTANT)
+    bool more = t->m->role == ROLE_TOOL && turn_follows(t, ROLE_TOOL);
+    if (said || more)
+        turn_unit(t, false);
+    else
+        turn_head(t);
+    script_fmt(t->s, t->f->lead ? t->f->lead : "");
+    if (t->m->role == ROLE_ASSISTANT && (t->is_suffix || !glm_is_past(t)))
         put_open(t);
 }
 
@@ -386,8 +395,9 @@ static int glm_answer(struct turn *t, struct err *err) {
     rich_init(&body);
     if (has && keeps)
         rich_view(&body, view_of(&why));
-    rich_fmt(&body, t->f->think[1]);
-    rich_view(&body, view_strip(view_of(&text), NULL, BOTH));
+    rich_fmt(&body, t->f->think[1] ? t->f->think[1] : "");
+    rich_view(&body, t->f->think[1] ? view_strip(view_of(&text), NULL, BOTH)
+                                    : view_of(&text));
     int rc = calls_write(t->f, t->m, &body, err);
     turn_unit(t, true);
     script_rich(t->s, &body);
@@ -407,6 +417,9 @@ static int glm_output(struct turn *t, struct err *err) {
     struct rich text;
     if (turn_check(t, err) < 0)
         return -1;
+    if (t->m->role == ROLE_ASSISTANT && !(t->f->flags & FAM_THINKS) &&
+        !t->m->is_text && msg_has_thinking(t->m, true))
+        return msg_check_text(t->c, t->i, err);
     if (t->m->role == ROLE_ASSISTANT)
         return glm_answer(t, err);
     if (!t->m->is_text && msg_has_thinking(t->m, true))
@@ -414,6 +427,7 @@ static int glm_output(struct turn *t, struct err *err) {
     rich_init(&text);
     msg_text(t->m, &text);
     turn_unit(t, true);
+    tool = tool && t->f->result[0];
     script_fmt(t->s, tool ? t->f->result[0] : "");
     script_rich(t->s, &text);
     script_fmt(t->s, tool ? t->f->result[1] : "");

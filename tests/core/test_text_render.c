@@ -16,16 +16,72 @@ Suite *text_render_suite(void);
 #define DIR "tests/golden/renderers"
 
 static struct tok *tok;
+static char dir[64];          /* of tok */
 static json_t *conversations; /* golden.jsonl's first line */
+
+/* The golden tokenizer, and what families beyond the cookbook write. */
+static void write_tokenizer(void) {
+    static const char *const more[] = {"<bos>",
+                                       "<eos>",
+                                       "<start_of_turn>",
+                                       "<end_of_turn>",
+                                       "[INST]",
+                                       "[/INST]",
+                                       "[SYSTEM_PROMPT]",
+                                       "[/SYSTEM_PROMPT]",
+                                       "[AVAILABLE_TOOLS]",
+                                       "[/AVAILABLE_TOOLS]",
+                                       "[TOOL_CALLS]",
+                                       "[ARGS]",
+                                       "[TOOL_RESULTS]",
+                                       "[/TOOL_RESULTS]",
+                                       "<|im_sep|>",
+                                       "<|turn>",
+                                       "<turn|>",
+                                       "<|channel>",
+                                       "<channel|>",
+                                       "<|think|>",
+                                       "<|tool>",
+                                       "<tool|>",
+                                       "<|tool_call>",
+                                       "<tool_call|>",
+                                       "<|tool_response>",
+                                       "<tool_response|>",
+                                       "<|\"|>"};
+    struct err err = {0};
+    json_t *j = json_read_file(DIR "/tokenizer/tokenizer.json", 1 << 24, &err);
+    json_t *added = json_object_get(j, "added_tokens");
+    ck_assert_msg(j != NULL, "%s", err.msg);
+    json_int_t id = json_integer_value(json_object_get(
+        json_array_get(added, json_array_size(added) - 1), "id"));
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+        json_array_append_new(
+            added, json_pack("{s:I,s:s,s:b,s:b,s:b,s:b,s:b}", "id", ++id,
+                             "content", more[i], "single_word", 0, "lstrip", 0,
+                             "rstrip", 0, "normalized", 0, "special", 1));
+    char *path = fs_path("%s/tokenizer.json", dir);
+    ck_assert_int_eq(json_dump_file(j, path, JSON_COMPACT), 0);
+    free(path);
+    path = fs_path("%s/tokenizer_config.json", dir);
+    ck_assert_int_eq(
+        fs_copy_file(DIR "/tokenizer/tokenizer_config.json", path, &err), 0);
+    free(path);
+    json_decref(j);
+}
 
 static void setup(void) {
     struct err err = {0};
     setenv("FETTLE_DATE", "2026-11-23", 1);
-    tok = tok_open(DIR "/tokenizer", &err);
+    snprintf(dir, sizeof dir, "/tmp/fettle-render-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    write_tokenizer();
+    tok = tok_open(dir, &err);
     ck_assert_msg(tok != NULL, "%s", err.msg);
 }
 
 static void teardown(void) {
+    struct err err = {0};
+    fs_remove_tree(dir, &err);
     tok_close(tok);
     json_decref(conversations);
     conversations = NULL;
@@ -33,7 +89,7 @@ static void teardown(void) {
 
 static struct render *open_as(const char *name) {
     struct err err = {0};
-    struct render *r = render_open(name, tok, DIR "/tokenizer", &err);
+    struct render *r = render_open(name, tok, dir, &err);
     ck_assert_msg(r != NULL, "%s", err.msg);
     return r;
 }
@@ -256,6 +312,8 @@ static size_t controls_with(const struct render *r, const char *evil) {
                                               "tool", "content", evil, "name",
                                               evil, "tool_call_id", evil));
     }
+    if (!r->family->head[ROLE_SYSTEM] && !(r->family->flags & FAM_FOLDS))
+        json_array_remove(list, 0);
     if (tools)
         json_object_set_new(m, "tools",
                             json_pack("[{s:s,s:s,s:{s:s,s:{s:{s:s,s:s}}}}]",
@@ -273,11 +331,7 @@ static size_t controls_with(const struct render *r, const char *evil) {
 
 START_TEST(no_renderer_makes_control_tokens_of_message_text) {
     for (int i = 0; render_list(i); i++) {
-        struct err err = {0};
-        struct render *r =
-            render_open(render_list(i), tok, DIR "/tokenizer", &err);
-        if (!r) /* this tokenizer lacks its tokens */
-            continue;
+        struct render *r = open_as(render_list(i));
         size_t none = controls_with(r, "x y");
         for (size_t k = 0; k < r->n_control; k++) {
             char *evil = fs_path("x %s y", r->control[k].text);
@@ -323,10 +377,7 @@ START_TEST(an_answer_is_parsed_back_by_every_renderer) {
     for (int i = 0; render_list(i); i++) {
         struct err err = {0};
         enum reply_end end;
-        struct render *r =
-            render_open(render_list(i), tok, DIR "/tokenizer", &err);
-        if (!r)
-            continue;
+        struct render *r = open_as(render_list(i));
         struct tok_ids ids = answer_of(r, talk);
         json_t *m = render_parse(r, ids.id, ids.n, &end, &err);
         ck_assert_msg(m != NULL, "%s: %s", render_name(r), err.msg);
@@ -355,9 +406,8 @@ START_TEST(reasoning_and_calls_are_parsed_back) {
     for (int i = 0; render_list(i); i++) {
         struct err err = {0};
         enum reply_end end;
-        struct render *r =
-            render_open(render_list(i), tok, DIR "/tokenizer", &err);
-        if (!r || !(r->family->flags & FAM_THINKS) ||
+        struct render *r = open_as(render_list(i));
+        if (!(r->family->flags & FAM_THINKS) ||
             (r->family->flags & FAM_CLOSED)) {
             render_close(r);
             continue;
@@ -527,9 +577,8 @@ START_TEST(turns_with_tools_are_split_where_their_prompts_differ) {
     for (int i = 0; render_list(i); i++) {
         struct example *list;
         size_t n;
-        struct render *r =
-            render_open(render_list(i), tok, DIR "/tokenizer", &err);
-        if (!r || !r->family->calls_style) {
+        struct render *r = open_as(render_list(i));
+        if (!r->family->calls_style) {
             render_close(r);
             continue;
         }
@@ -545,6 +594,72 @@ START_TEST(turns_with_tools_are_split_where_their_prompts_differ) {
         render_close(r);
     }
     json_decref(m);
+}
+END_TEST
+
+/* ---- families beyond the cookbook ---- */
+
+START_TEST(families_beyond_the_cookbook_write_what_their_templates_do) {
+    static const char chat[] =
+        "[{\"role\":\"user\",\"content\":\" a \"},{\"role\":\"assistant\","
+        "\"content\":\"b\"},{\"role\":\"user\",\"content\":\"c\"}]";
+    static const struct {
+        const char *renderer, *text;
+    } row[] = {
+        {"chatml", "<|im_start|>user\n a <|im_end|>\n<|im_start|>assistant\nb"
+                   "<|im_end|>\n<|im_start|>user\nc<|im_end|>\n"
+                   "<|im_start|>assistant\n"},
+        {"gemma", "<bos><start_of_turn>user\na<end_of_turn>\n"
+                  "<start_of_turn>model\nb<end_of_turn>\n"
+                  "<start_of_turn>user\nc<end_of_turn>\n"
+                  "<start_of_turn>model\n"},
+        {"mistral", "<s>[INST] a [/INST]b</s>[INST]c[/INST]"},
+        {"phi3", "<|user|>\n a <|end|>\n<|assistant|>\nb<|end|>\n<|user|>\nc"
+                 "<|end|>\n<|assistant|>\n"},
+        {"phi4", "<|im_start|>user<|im_sep|> a <|im_end|>"
+                 "<|im_start|>assistant<|im_sep|>b<|im_end|>"
+                 "<|im_start|>user<|im_sep|>c<|im_end|>"
+                 "<|im_start|>assistant<|im_sep|>"},
+        {"phi4_mini", "<|user|> a <|end|><|assistant|>b<|end|><|user|>c<|end|>"
+                      "<|assistant|>"},
+        {"glm4", "[gMASK]<sop><|user|>\n a <|assistant|>\nb<|user|>\nc"
+                 "<|assistant|>\n"},
+        {"glm5", "[gMASK]<sop><|user|> a <|assistant|></think>b<|user|>c"
+                 "<|assistant|><think>"},
+        {"glm5_2",
+         "[gMASK]<sop><|system|>Reasoning Effort: Max<|user|> a "
+         "<|assistant|><think></think>b<|user|>c<|assistant|><think>"},
+    };
+    json_t *m = of_text(chat);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct err err = {0};
+        struct tok_ids ids = {0};
+        struct render *r = open_as(row[i].renderer);
+        ck_assert_int_eq(render_prompt(r, m, 0, &ids, &err), 0);
+        char *text = tok_decode(tok, ids.id, ids.n, false);
+        ck_assert_str_eq(text, row[i].text);
+        free(text);
+        free(ids.id);
+        render_close(r);
+    }
+    json_decref(m);
+}
+END_TEST
+
+START_TEST(gemma3_puts_the_systems_text_into_the_first_turn) {
+    struct err err = {0};
+    struct tok_ids ids = {0};
+    struct render *r = open_as("gemma3");
+    json_t *m = of_text("[{\"role\":\"system\",\"content\":\"Be brief.\"},"
+                        "{\"role\":\"user\",\"content\":\" a\"}]");
+    ck_assert_int_eq(render_prompt(r, m, 0, &ids, &err), 0);
+    char *text = tok_decode(tok, ids.id, ids.n, false);
+    ck_assert_str_eq(text, "<bos><start_of_turn>user\nBe brief.\n\na"
+                           "<end_of_turn>\n<start_of_turn>model\n");
+    free(text);
+    free(ids.id);
+    json_decref(m);
+    render_close(r);
 }
 END_TEST
 
@@ -609,7 +724,7 @@ END_TEST
 
 START_TEST(an_unknown_renderer_is_refused_with_near_names) {
     struct err err = {0};
-    ck_assert_ptr_null(render_open("qwen4", tok, DIR "/tokenizer", &err));
+    ck_assert_ptr_null(render_open("qwen4", tok, dir, &err));
     ck_assert_ptr_nonnull(strstr(err.msg, "qwen3_instruct"));
 }
 END_TEST
@@ -624,8 +739,7 @@ START_TEST(the_date_is_pinned_by_the_environment) {
     char *text = tok_decode(tok, ids.id, ids.n, false);
     ck_assert_ptr_nonnull(strstr(text, "Current date: 1999-12-31\n"));
     setenv("FETTLE_DATE", "yesterday", 1);
-    ck_assert_ptr_null(
-        render_open("gpt_oss_low_reasoning", tok, DIR "/tokenizer", &err));
+    ck_assert_ptr_null(render_open("gpt_oss_low_reasoning", tok, dir, &err));
     free(text);
     free(ids.id);
     json_decref(m);
@@ -688,6 +802,9 @@ Suite *text_render_suite(void) {
     tcase_add_test(tc,
                    a_renderer_that_drops_reasoning_gives_one_example_a_turn);
     tcase_add_test(tc, turns_with_tools_are_split_where_their_prompts_differ);
+    tcase_add_test(tc,
+                   families_beyond_the_cookbook_write_what_their_templates_do);
+    tcase_add_test(tc, gemma3_puts_the_systems_text_into_the_first_turn);
     tcase_add_test(tc, what_a_renderer_cannot_write_is_refused_by_name);
     tcase_add_test(tc, an_unknown_renderer_is_refused_with_near_names);
     tcase_add_test(tc, the_date_is_pinned_by_the_environment);
