@@ -72,7 +72,7 @@ OBJ_kernels := $(call obj,$(wildcard $(SRC_kernels_once))) \
 OBJ_store := $(call obj,$(wildcard store/*.c))
 OBJ_tui   := $(call obj,$(wildcard tui/*.c))
 OBJ_views := $(call obj,$(filter-out views/main.c,$(wildcard views/*.c)))
-OBJ_fuzz  := $(call obj,$(addprefix tests/fuzz/,mutate.c wire.c model.c))
+OBJ_fuzz  := $(call obj,$(filter-out tests/fuzz/main.c tests/fuzz/test_smoke.c,$(wildcard tests/fuzz/*.c)))
 
 TESTS := $(wildcard tests/*/test_*.c)
 TBINS := $(patsubst tests/%.c,$(BUILD)/t/%,$(TESTS))
@@ -149,7 +149,12 @@ fuzz: ## damaged files and messages under ASan and UBSan (FUZZ_RUNS=200000 a tar
 kill: all ## kill -9 of worker and daemon in training runs (some minutes)
 	@FETTLE=$(abspath $(BUILD)/fettle) tests/fault/kill.sh core/starter/model tests/golden/rows.jsonl
 
-peer: all ## against PyTorch, transformers and peft (PYTHON names one that has them)
+$(BUILD)/peer/jinja: $(call obj,tests/peer/jinja.c) $(foreach m,$(LIBS_text),$(BUILD)/lib/$(m).a)
+	@mkdir -p $(@D)
+	@$(CC) $(SANFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS)
+
+peer: all $(BUILD)/peer/jinja ## against PyTorch, transformers and peft (PYTHON names one that has them)
+	@$(or $(PYTHON),python3) tests/peer/jinja.py $(abspath $(BUILD)/peer/jinja)
 	@$(or $(PYTHON),python3) tests/peer/check.py $(abspath $(BUILD)/fettle)
 
 check: test asan kill ## all that CI runs

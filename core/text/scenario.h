@@ -1,0 +1,25 @@
+/*
+ * scenario - conversations that tell chat formats apart, for comparing a
+ * renderer with a checkpoint's own template.
+ *
+ *     for (int i = 0; i < SCENARIOS; i++) {
+ *         json_t *s = scenario_json(i);   {"messages":[…],"tools":[…]?}
+ *         bool ask = scenario_asks(i);    an answer is to come
+ *
+ * Constant tables; any thread.
+ */
+#ifndef FETTLE_CORE_TEXT_SCENARIO_H
+#define FETTLE_CORE_TEXT_SCENARIO_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#define SCENARIOS 50
+
+const char *scenario_id(int i);
+/* The caller's; json_decref() it. */
+json_t *scenario_json(int i);
+/* The last message is not the assistant's. */
+bool scenario_asks(const json_t *scenario);
+
+#endif
