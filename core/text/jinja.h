@@ -33,7 +33,8 @@
 
 /* The marks of a byte of the output. */
 enum {
-    JINJA_TEXT = 1,      /* from a list or object of the variables */
+    JINJA_TEXT = 1,      /* from a list or object of the variables, but for the
+                          * names of roles */
     JINJA_GENERATED = 2, /* inside {% generation %} */
 };
 

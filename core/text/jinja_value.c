@@ -117,6 +117,20 @@ static struct jval text_value(struct vm *m, const char *s, size_t len,
     return jv_of(r);
 }
 
+/* Templates make control tokens of roles ('<|' + role + '|>'): these words are
+ * nobody's text. */
+static bool is_role(const char *key, const json_t *v) {
+    static const char *const roles[] = {
+        "system", "user",     "assistant", "tool",        "developer",
+        "model",  "function", "ipython",   "observation", "environment"};
+    if (strcmp(key, "role") != 0 || !json_is_string(v))
+        return false;
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+        if (strcmp(json_string_value(v), roles[i]) == 0)
+            return true;
+    return false;
+}
+
 static struct jval object_value(struct vm *m, const json_t *j, uint8_t mark,
                                 int depth) {
     size_t n = json_object_size(j);
@@ -132,7 +146,8 @@ static struct jval object_value(struct vm *m, const json_t *j, uint8_t mark,
         if (d->n == d->cap)
             break;
         d->p[d->n].key = text_value(m, key, strlen(key), mark);
-        d->p[d->n++].val = jv_json(m, item, mark, depth + 1);
+        d->p[d->n++].val =
+            jv_json(m, item, is_role(key, item) ? 0 : mark, depth + 1);
     }
     return r;
 }

@@ -9,6 +9,7 @@
 
 #include "core/fs.h"
 #include "core/json.h"
+#include "core/text/template.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -127,7 +128,8 @@ int train_on_by_name(const char *name) {
 
 const char *render_list(int i) {
     const struct family *f = i < 0 ? NULL : family_at((size_t)i);
-    return f ? f->name : NULL;
+    bool is_last = !f && i > 0 && family_at((size_t)i - 1);
+    return f ? f->name : is_last ? TEMPLATE : NULL;
 }
 
 const char *render_name(const struct render *r) { return r->family->name; }
@@ -176,34 +178,40 @@ static int64_t one_token(const struct tok *t, const char *s) {
     return id;
 }
 
-static void control_add(struct render *r, const char *text) {
+static bool has_control(const struct render *r, const char *text) {
+    for (size_t i = 0; i < r->n_control; i++)
+        if (strcmp(r->control[i].text, text) == 0)
+            return true;
+    return false;
+}
+
+/* Longest first. */
+void render_control_add(struct render *r, const char *text) {
+    int64_t id = has_control(r, text) ? -1 : one_token(r->tok, text);
+    if (id < 0)
+        return;
     char *spaced = fs_path("%s\n", text);
-    int64_t id = one_token(r->tok, text);
-    if (id >= 0)
-        r->control[r->n_control++] =
-            (struct control){.text = fs_path("%s", text),
-                             .len = strlen(text),
-                             .id = (uint32_t)id,
-                             .eats_space = one_token(r->tok, spaced) == id};
+    struct control c = {.text = fs_path("%s", text),
+                        .len = strlen(text),
+                        .id = (uint32_t)id,
+                        .eats_space = one_token(r->tok, spaced) == id};
+    size_t at = r->n_control;
+    r->control = realloc(r->control, (at + 1) * sizeof *r->control);
+    CHECK(r->control, "out of memory for a renderer");
+    for (; at > 0 && r->control[at - 1].len < c.len; at--)
+        r->control[at] = r->control[at - 1];
+    r->control[at] = c;
+    r->n_control++;
     free(spaced);
 }
 
-static int longer(const void *a, const void *b) {
-    size_t x = ((const struct control *)a)->len;
-    size_t y = ((const struct control *)b)->len;
-    return x < y ? 1 : x > y ? -1 : 0;
-}
-
 static void find_controls(struct render *r) {
-    r->control = calloc(N_WORDS + 2, sizeof *r->control);
-    CHECK(r->control, "out of memory for a renderer");
     for (size_t i = 0; i < N_WORDS; i++)
-        control_add(r, control_words[i]);
+        render_control_add(r, control_words[i]);
     if (r->bos)
-        control_add(r, r->bos);
+        render_control_add(r, r->bos);
     if (r->eos)
-        control_add(r, r->eos);
-    qsort(r->control, r->n_control, sizeof *r->control, longer);
+        render_control_add(r, r->eos);
 }
 
 static bool writes(const struct family *f, const char *word) {
@@ -273,6 +281,17 @@ static int unknown_name(const char *name, struct err *err) {
     return -1;
 }
 
+/* A family that the table knows by the model's type; where it had to guess by
+ * tokens alone, what the checkpoint itself says. */
+static const char *auto_name(const char *type, const struct tok *t,
+                             const char *dir) {
+    const char *name = family_guess(type, t);
+    bool is_guess =
+        strcmp(name, "role_colon") == 0 || strcmp(name, "chatml") == 0 ||
+        (strcmp(name, "llama3") == 0 && strncmp(type, "llama", 5) != 0);
+    return is_guess && template_is_there(dir) ? TEMPLATE : name;
+}
+
 struct render *render_open(const char *name, const struct tok *t,
                            const char *model_dir, struct err *err) {
     struct render *r = calloc(1, sizeof *r);
@@ -285,13 +304,14 @@ struct render *render_open(const char *name, const struct tok *t,
     r->bos = special_text(conf, "bos_token");
     r->eos = special_text(conf, "eos_token");
     if (strcmp(name, "auto") == 0)
-        name = family_guess(type, t);
+        name = auto_name(type, t, model_dir);
     r->family = family_find(name);
-    int rc = r->family ? find_date(r, err) : unknown_name(name, err);
-    if (rc == 0) {
-        find_controls(r);
-        rc = check_words(r, err);
-    }
+    find_controls(r);
+    int rc = find_date(r, err);
+    if (rc == 0 && strcmp(name, TEMPLATE) == 0)
+        rc = template_render(r, model_dir, err);
+    else if (rc == 0)
+        rc = r->family ? check_words(r, err) : unknown_name(name, err);
     free(path);
     free(type);
     json_decref(conf);
@@ -429,6 +449,30 @@ static int check_trainable(const struct chat *c, enum train_on on,
     return 0;
 }
 
+/* A template need not tell where each answer is. */
+static int check_outputs(const struct render *r, const struct chat *c,
+                         enum train_on on, const struct script *s,
+                         struct err *err) {
+    int64_t start = c->n ? turn_start(r, c, c->n - 1) : 0;
+    bool *told = calloc(c->n + 1, sizeof *told);
+    int rc = 0;
+    CHECK(told, "out of memory for a conversation");
+    for (size_t i = 0; i < s->n; i++)
+        if (s->piece[i].msg >= 0 && s->piece[i].is_output)
+            told[s->piece[i].msg] = true;
+    for (size_t i = 0; rc == 0 && r->source.write && i < c->n; i++)
+        if (on != TRAIN_ALL_TOKENS && is_trained(c, i, on, start) && !told[i])
+            rc = err_set(err, ERR_INVAL,
+                         "messages[%zu]: the checkpoint's chat template does "
+                         "not tell which text of the conversation this "
+                         "message is, so it cannot be trained "
+                         "(train_on_what=last_assistant_message, or a "
+                         "renderer: fettle render --list)",
+                         i);
+    free(told);
+    return rc;
+}
+
 static void fill_weights(const struct render *r, const struct chat *c,
                          enum train_on on, const struct script *s,
                          const struct encoded *in, struct example *e) {
@@ -522,6 +566,8 @@ int render_example(const struct render *r, const json_t *messages,
         rc = check_trainable(&c, on, err);
     if (rc == 0)
         rc = encode_chat(r, &c, false, flags & RENDER_ORIGIN, &s, &in, err);
+    if (rc == 0)
+        rc = check_outputs(r, &c, on, &s, err);
     if (rc == 0) {
         fill_weights(r, &c, on, &s, &in, e);
         if (flags & RENDER_ORIGIN)

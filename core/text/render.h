@@ -141,6 +141,7 @@ void script_release(struct script *s);
 /* What follows is a unit of its own, header or output of message `msg`. */
 void script_unit(struct script *s, int64_t msg, bool is_output);
 void script_fmt(struct script *s, const char *text);
+void script_put(struct script *s, const char *text, size_t n, bool is_fmt);
 void script_data(struct script *s, const void *text, size_t n);
 void script_view(struct script *s, struct view v);
 void script_rich(struct script *s, const struct rich *r);
@@ -306,6 +307,9 @@ struct render {
     int n_stop;
     int flags; /* added to those of every call */
 };
+
+/* One more text that is a token of its own when the format writes it. */
+void render_control_add(struct render *r, const char *text);
 
 /* ---- Python's words for JSON ---- */
 

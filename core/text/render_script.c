@@ -171,8 +171,7 @@ void script_unit(struct script *s, int64_t msg, bool is_output) {
         .msg = (int32_t)msg, .is_output = is_output, .is_cut = true};
 }
 
-static void script_put(struct script *s, const char *text, size_t n,
-                       bool is_fmt) {
+void script_put(struct script *s, const char *text, size_t n, bool is_fmt) {
     struct piece p = s->next;
     p.from = s->text.len;
     p.is_fmt = is_fmt;
