@@ -154,6 +154,13 @@ json_t *render_parse(const struct render *r, const uint32_t *id, size_t n,
 /* A message with one text as OpenAI's: content, reasoning_content. */
 json_t *message_openai(const json_t *message);
 
+/* A renderer beside the checkpoint's own chat template, over a bank of
+ * conversations: {"renderer", "scenarios", "equal", "known", "vanished",
+ * "different": counts, "rows": [{"scenario","verdict","why"?,"ours"?,
+ * "template"?}]}, all but equal ones. NOTFOUND: it has no template. */
+json_t *render_parity(const char *name, const struct tok *t,
+                      const char *model_dir, struct err *err);
+
 /* ---- rows ---- */
 
 #define ROW_LINE_MAX (16 << 20)

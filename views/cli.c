@@ -65,6 +65,8 @@ static const struct cli_opt render_opts[] = {
     {"--compat", NULL, "let text make control tokens (for comparisons)"},
     {"--list", NULL, "names of all renderers"},
     END};
+static const struct cli_opt parity_opts[] = {
+    {"--renderer", "R", "another renderer than the one that runs take"}, END};
 static const struct cli_opt export_opts[] = {
     {"--as", "peft|hf|merged", "adapter, or a complete model [hf]"},
     {"--dtype", "f32|bf16", "of a complete model's weights [f32]"},
@@ -106,6 +108,11 @@ static const struct cli_verb verbs[] = {
      cli_model_add, NULL},
     {"model list", "", "registered models", "", 0, 0, 0, cli_model_list, NULL},
     {"model info", "NAME", "one model", "", 1, 1, 0, cli_model_info, NULL},
+    {"model parity", "NAME",
+     "its renderer beside its own chat template, difference by difference",
+     "`model add` makes this comparison over a bank of conversations, `model "
+     "info`\nsums it up.",
+     1, 1, 0, cli_model_parity, parity_opts},
     {"model rm", "NAME", "forget a model; its files stay",
      "Refused while a run that is not over, a deployment or a checkpoint "
      "needs it.",

@@ -226,7 +226,11 @@ int cli_model_add(struct cli *c, struct err *err) {
         json_decref(body);
         return -1;
     }
+    char *kept = fs_path("%s", dir);
     int rc = call(c, "POST", "/fettle/v1/models", body, "added", err);
+    if (rc == 0 && !no_text.code)
+        cli_parity_add(c, c->arg[0], kept);
+    free(kept);
     if (rc == 0 && no_text.code) {
         c->note("fettle: text will not work: ");
         c->note(no_text.msg);
@@ -236,8 +240,11 @@ int cli_model_add(struct cli *c, struct err *err) {
 }
 
 int cli_model_rm(struct cli *c, struct err *err) {
-    return call(c, "DELETE", "/fettle/v1/models",
-                json_pack("{s:s}", "name", c->arg[0]), "removed", err);
+    int rc = call(c, "DELETE", "/fettle/v1/models",
+                  json_pack("{s:s}", "name", c->arg[0]), "removed", err);
+    if (rc == 0)
+        cli_parity_rm(c, c->arg[0]);
+    return rc;
 }
 
 /* ---- export ---- */

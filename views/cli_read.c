@@ -464,6 +464,20 @@ static void info_extra(json_t *j, const struct conf *c) {
             json_object_set_new(j, rows[i].key, json_integer(rows[i].value));
 }
 
+/* JSON has the whole report, a person its sum. */
+static void info_parity(const struct cli *c, json_t *j) {
+    json_t *report = cli_parity_load(c, c->arg[0]);
+    if (!report)
+        return;
+    char *line = cli_parity_line(report);
+    if (c->json)
+        json_object_set(j, "parity", report);
+    else
+        json_object_set_new(j, "renderer", json_string(line));
+    json_decref(report);
+    free(line);
+}
+
 int cli_model_info(struct cli *c, struct err *err) {
     char *dir = cli_model_dir(c, c->arg[0], err);
     struct conf conf;
@@ -481,6 +495,7 @@ int cli_model_info(struct cli *c, struct err *err) {
             "intermediate_size", conf.F, "vocab_size", conf.V, "context",
             conf.max_pos, "tied", conf.tied, "tokenizer", fs_exists(tok));
         info_extra(j, &conf);
+        info_parity(c, j);
         const char *key;
         json_t *v;
         if (c->json) {

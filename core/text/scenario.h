@@ -14,7 +14,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#define SCENARIOS 50
+#define SCENARIOS 51
 
 const char *scenario_id(int i);
 /* The caller's; json_decref() it. */
