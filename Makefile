@@ -149,7 +149,8 @@ fuzz: ## damaged files and messages under ASan and UBSan (FUZZ_RUNS=200000 a tar
 kill: all ## kill -9 of worker and daemon in training runs (some minutes)
 	@FETTLE=$(abspath $(BUILD)/fettle) tests/fault/kill.sh core/starter/model tests/golden/rows.jsonl
 
-$(BUILD)/peer/jinja: $(call obj,tests/peer/jinja.c) $(foreach m,$(LIBS_text),$(BUILD)/lib/$(m).a)
+# programs that the scripts of tests/peer drive
+$(BUILD)/peer/%: $(BUILD)/tests/peer/%.o $(foreach m,$(LIBS_text),$(BUILD)/lib/$(m).a)
 	@mkdir -p $(@D)
 	@$(CC) $(SANFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS)
 
