@@ -1,74 +1,772 @@
-/* norm: NFC. */
+/*
+ * norm: a chain of steps, each of which reads the text before it and writes
+ * the next one, character by character.
+ *
+ * Offsets follow Hugging Face's rule (edit_put): a character that replaces
+ * one has its place; one that is inserted has the place of what was written
+ * over or gone past last.
+ */
 #include "core/text/norm.h"
 #include "core/text/int.h"
+#include "core/text/precompiled.h"
+#include "core/text/regex.h"
+#include "core/text/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
-struct norm {
-    bool nfc;
+#define STEPS_MAX 32
+#define DEPTH_MAX 8
+
+/* A character on its way, and what it does to those that were there: 0
+ * replaces one, 1 is inserted, -n replaces one and removes n. */
+struct change {
+    uint32_t c;
+    int32_t change;
+    uint32_t order; /* before sorting */
+    uint8_t ccc;
+};
+
+struct side {
+    char *text;
+    struct span *at;
+    size_t n, cap;
 };
 
 struct norm_buf {
-    utf8proc_uint8_t *text;
+    struct side side[2];
+    int to; /* the side that is written */
+    bool want_at;
+    const char *text; /* what is read */
+    size_t len;
+    const struct span *at; /* NULL: text is the input */
+    size_t off;            /* up to here it was replaced */
+    struct change *list;   /* marks that wait for their order */
+    size_t n, cap;
 };
 
-static int norm_add(struct norm *n, const json_t *conf, struct err *err) {
-    const char *type = json_string_value(json_object_get(conf, "type"));
-    if (!conf || json_is_null(conf))
-        return 0;
-    if (type && strcmp(type, "Sequence") == 0) {
-        const json_t *all = json_object_get(conf, "normalizers"), *e;
-        size_t i;
-        json_array_foreach((json_t *)all, i,
-                           e) if (norm_add(n, e, err) < 0) return -1;
-        return 0;
+struct step {
+    void (*run)(const struct step *st, struct norm_buf *b);
+    bool left, right;     /* Strip */
+    bool compose, compat; /* NFC NFKC; NFKC NFKD */
+    char *text;           /* of Prepend, Replace */
+    size_t text_len;
+    char *literal; /* what Replace looks for, or: */
+    struct regex *regex;
+    struct precompiled *map;
+    bool (*keep)(uint32_t c); /* characters that stay */
+};
+
+struct norm {
+    struct step step[STEPS_MAX];
+    int n;
+};
+
+/* ---- editing ---- */
+
+static void edit_begin(struct norm_buf *b) {
+    b->side[b->to].n = 0;
+    b->off = 0;
+}
+
+static void edit_end(struct norm_buf *b) {
+    struct side *s = &b->side[b->to];
+    b->text = s->text ? s->text : "";
+    b->len = s->n;
+    b->at = s->at;
+    b->to = !b->to;
+}
+
+/* Where the byte at i of what is read comes from. */
+static struct span edit_span(const struct norm_buf *b, size_t i) {
+    uint32_t c;
+    if (b->at)
+        return b->at[i];
+    while (i > 0 && (b->text[i] & 0xc0) == 0x80)
+        i--;
+    int n = uni_get(b->text + i, &c);
+    return (struct span){(uint32_t)i, (uint32_t)i + (uint32_t)n};
+}
+
+static void edit_skip(struct norm_buf *b, size_t chars) {
+    uint32_t c;
+    for (; chars > 0 && b->off < b->len; chars--)
+        b->off += (size_t)uni_get(b->text + b->off, &c);
+}
+
+static void edit_room(struct norm_buf *b, size_t n) {
+    struct side *s = &b->side[b->to];
+    if (s->n + n <= s->cap)
+        return;
+    s->cap = 2 * s->cap + n + 256;
+    s->text = realloc(s->text, s->cap);
+    CHECK(s->text, "out of memory for a text");
+    if (b->want_at)
+        s->at = realloc(s->at, s->cap * sizeof *s->at);
+    CHECK(s->at || !b->want_at, "out of memory for a text's offsets");
+}
+
+static void edit_put(struct norm_buf *b, uint32_t c, int32_t change) {
+    struct side *s = &b->side[b->to];
+    struct span from = {0, 0};
+    edit_room(b, 4);
+    if (b->want_at && change > 0 && b->off > 0)
+        from = edit_span(b, b->off - 1);
+    if (b->want_at && change <= 0 && b->off < b->len)
+        from = edit_span(b, b->off);
+    if (change <= 0)
+        edit_skip(b, 1 + (size_t)-change);
+    int n = uni_put(c, s->text + s->n);
+    for (int i = 0; b->want_at && i < n; i++)
+        s->at[s->n + (size_t)i] = from;
+    s->n += (size_t)n;
+}
+
+/* What is read, unchanged, up to `to`. */
+static void edit_copy(struct norm_buf *b, size_t to) {
+    struct side *s = &b->side[b->to];
+    size_t n = to - b->off;
+    uint32_t c;
+    edit_room(b, n);
+    memcpy(s->text + s->n, b->text + b->off, n);
+    if (b->want_at && b->at)
+        memcpy(s->at + s->n, b->at + b->off, n * sizeof *s->at);
+    for (size_t i = 0, k; b->want_at && !b->at && i < n; i += k) {
+        k = (size_t)uni_get(b->text + b->off + i, &c);
+        struct span from = edit_span(b, b->off + i);
+        for (size_t m = 0; m < k; m++)
+            s->at[s->n + i + m] = from;
     }
-    if (!type || strcmp(type, "NFC") != 0)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "normalizer '%.40s' is not supported (supported: NFC)",
-                       type ? type : "none");
-    n->nfc = true;
+    s->n += n;
+    b->off = to;
+}
+
+/* ---- normal forms ---- */
+
+static void list_push(struct norm_buf *b, uint32_t c, int32_t change) {
+    if (b->n == b->cap) {
+        b->cap = b->cap ? 2 * b->cap : 64;
+        b->list = realloc(b->list, b->cap * sizeof *b->list);
+        CHECK(b->list, "out of memory for a normal form");
+    }
+    b->list[b->n] =
+        (struct change){c, change, (uint32_t)b->n, uni_form(c)->ccc};
+    b->n++;
+}
+
+static int by_class(const void *a, const void *b) {
+    const struct change *x = a, *y = b;
+    if (x->ccc != y->ccc)
+        return x->ccc < y->ccc ? -1 : 1;
+    return x->order < y->order ? -1 : 1;
+}
+
+/* The marks from list[from] on in their order. */
+static void list_sort(struct norm_buf *b, size_t from) {
+    for (size_t i = from + 1; i < b->n; i++)
+        if (b->list[i].ccc < b->list[i - 1].ccc) {
+            qsort(b->list + from, b->n - from, sizeof *b->list, by_class);
+            return;
+        }
+}
+
+/* Composes list[0 … n) in place: a starter and what follows it, and so on. */
+static void list_compose(struct norm_buf *b) {
+    size_t to = 0, head = 0;
+    bool has_head = false, has_last = false;
+    uint8_t last = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        struct change x = b->list[i];
+        uint32_t r = 0;
+        if (has_head && (!has_last || last < x.ccc))
+            r = uni_composed(b->list[head].c, x.c);
+        if (r) {
+            b->list[head].c = r;
+            b->list[head].change += x.change - 1;
+            continue;
+        }
+        if (x.ccc == 0) {
+            has_head = true;
+            has_last = false;
+            head = to;
+        } else if (has_head) {
+            has_last = true;
+            last = x.ccc;
+        }
+        b->list[to++] = x;
+    }
+    b->n = to;
+}
+
+/* Is x a character that begins anew, whatever stands before it? */
+static bool is_boundary(uint32_t c) {
+    const struct uform *f = uni_form(c);
+    return !f->ccc && !f->nfc_maybe;
+}
+
+static void list_flush(const struct step *st, struct norm_buf *b) {
+    if (st->compose)
+        list_compose(b);
+    for (size_t i = 0; i < b->n; i++)
+        edit_put(b, b->list[i].c, b->list[i].change);
+    b->n = 0;
+}
+
+/* Decomposes a character, and sorts the marks before a new starter; `marks`:
+ * where they begin. */
+static void list_add(const struct step *st, struct norm_buf *b, uint32_t c,
+                     size_t *marks) {
+    uint32_t d[UNI_DECOMPOSED_MAX];
+    int n = uni_decomposed(c, st->compat, d);
+    for (int k = 0; k < n; k++) {
+        if (uni_form(d[k])->ccc == 0) {
+            list_sort(b, *marks);
+            *marks = b->n + 1;
+        }
+        list_push(b, d[k], k > 0);
+    }
+}
+
+/* May the form of c differ, whatever stands around it? */
+static bool may_change(const struct step *st, uint32_t c) {
+    const struct uform *f = uni_form(c);
+    if (st->compat && f->compatible)
+        return true;
+    if (st->compose)
+        return f->nfc_maybe;
+    return f->ccc || f->canonical || (c >= 0xac00 && c < 0xd7a4);
+}
+
+/* The first character from `at` on that may change, or the end. */
+static size_t form_skip(const struct step *st, const struct norm_buf *b,
+                        size_t at) {
+    uint32_t c;
+    for (int n; at < b->len; at += (size_t)n) {
+        n = 1;
+        if ((unsigned char)b->text[at] < 0x80)
+            continue;
+        n = uni_get(b->text + at, &c);
+        if (may_change(st, c))
+            break;
+    }
+    return at;
+}
+
+/* Back from i to a character that nothing before it touches. */
+static size_t form_back(const struct norm_buf *b, size_t i) {
+    for (uint32_t c; i > b->off;) {
+        do
+            i--;
+        while ((b->text[i] & 0xc0) == 0x80);
+        uni_get(b->text + i, &c);
+        if (is_boundary(c))
+            break;
+    }
+    return i;
+}
+
+/* Only what lies between such characters and changes is worked on. */
+static void run_form(const struct step *st, struct norm_buf *b) {
+    size_t i = form_skip(st, b, 0);
+    if (i == b->len)
+        return;
+    edit_begin(b);
+    while (i < b->len) {
+        size_t from = form_back(b, i), marks = 0;
+        edit_copy(b, from);
+        for (i = from; i < b->len;) {
+            uint32_t c;
+            int n = uni_get(b->text + i, &c);
+            if (i > from && is_boundary(c) && !may_change(st, c))
+                break;
+            list_add(st, b, c, &marks);
+            i += (size_t)n;
+        }
+        list_sort(b, marks);
+        list_flush(st, b);
+        i = form_skip(st, b, i);
+    }
+    edit_copy(b, b->len);
+    edit_end(b);
+}
+
+/* ---- characters one by one ---- */
+
+static void run_lower(const struct step *st, struct norm_buf *b) {
+    (void)st;
+    edit_begin(b);
+    for (uint32_t c; b->off < b->len;) {
+        uint32_t low[2];
+        uni_get(b->text + b->off, &c);
+        int n = uni_lower_of(c, low);
+        for (int i = 0; i < n; i++)
+            edit_put(b, low[i], i > 0);
+    }
+    edit_end(b);
+}
+
+static bool keep_unmarked(uint32_t c) { return !UNI_IN(uni_mark_old, c); }
+static bool keep_spacing(uint32_t c) { return !UNI_IN(uni_nonspacing_old, c); }
+static bool keep_clean(uint32_t c) { return !UNI_IN(uni_bert_control, c); }
+static bool keep_nmt(uint32_t c) {
+    static const struct urange gone[] = {{0x1, 0x8},   {0xb, 0xb},
+                                         {0xe, 0x1f},  {0x7f, 0x7f},
+                                         {0x8f, 0x8f}, {0x9f, 0x9f}};
+    return !uni_in(gone, sizeof gone / sizeof *gone, c);
+}
+
+static void run_keep(const struct step *st, struct norm_buf *b) {
+    edit_begin(b);
+    for (uint32_t c; b->off < b->len;) {
+        uni_get(b->text + b->off, &c);
+        if (st->keep(c))
+            edit_put(b, c, 0);
+        else
+            edit_skip(b, 1);
+    }
+    edit_end(b);
+}
+
+static void run_nmt_spaces(const struct step *st, struct norm_buf *b) {
+    static const struct urange space[] = {
+        {0x9, 0xa},       {0xc, 0xd},       {0x1680, 0x1680}, {0x200b, 0x200f},
+        {0x2028, 0x2029}, {0x2581, 0x2581}, {0xfeff, 0xfeff}, {0xfffd, 0xfffd}};
+    (void)st;
+    edit_begin(b);
+    for (uint32_t c; b->off < b->len;) {
+        uni_get(b->text + b->off, &c);
+        bool is = uni_in(space, sizeof space / sizeof *space, c);
+        edit_put(b, is ? ' ' : c, 0);
+    }
+    edit_end(b);
+}
+
+static void run_bert_spaces(const struct step *st, struct norm_buf *b) {
+    (void)st;
+    edit_begin(b);
+    for (uint32_t c; b->off < b->len;) {
+        uni_get(b->text + b->off, &c);
+        edit_put(b, uni_is_space(c) ? ' ' : c, 0);
+    }
+    edit_end(b);
+}
+
+static void run_bert_han(const struct step *st, struct norm_buf *b) {
+    (void)st;
+    edit_begin(b);
+    for (uint32_t c; b->off < b->len;) {
+        uni_get(b->text + b->off, &c);
+        bool is = c >= 0x3400 && UNI_IN(uni_bert_han, c);
+        if (is)
+            edit_put(b, ' ', 0);
+        edit_put(b, c, is);
+        if (is)
+            edit_put(b, ' ', 1);
+    }
+    edit_end(b);
+}
+
+static void run_bytes(const struct step *st, struct norm_buf *b) {
+    (void)st;
+    edit_begin(b);
+    for (uint32_t c; b->off < b->len;) {
+        size_t at = b->off;
+        int n = uni_get(b->text + at, &c);
+        for (int i = 0; i < n; i++)
+            edit_put(b, byte_char((unsigned char)b->text[at + (size_t)i]),
+                     i > 0);
+    }
+    edit_end(b);
+}
+
+/* ---- pieces of text ---- */
+
+static void run_strip(const struct step *st, struct norm_buf *b) {
+    size_t from = 0, to = b->len;
+    uint32_t c;
+    for (int n; st->left && from < to; from += (size_t)n) {
+        n = uni_get(b->text + from, &c);
+        if (!uni_is_space(c))
+            break;
+    }
+    while (st->right && to > from) {
+        size_t i = to - 1;
+        while ((b->text[i] & 0xc0) == 0x80)
+            i--;
+        uni_get(b->text + i, &c);
+        if (!uni_is_space(c))
+            break;
+        to = i;
+    }
+    if (from == 0 && to == b->len)
+        return;
+    edit_begin(b);
+    b->off = from;
+    edit_copy(b, to);
+    edit_end(b);
+}
+
+/* The text in front takes the place of the first character. */
+static void run_prepend(const struct step *st, struct norm_buf *b) {
+    uint32_t c, first;
+    if (!b->len || !st->text_len)
+        return;
+    edit_begin(b);
+    uni_get(b->text, &first);
+    for (size_t i = 0; i < st->text_len;) {
+        int n = uni_get(st->text + i, &c);
+        edit_put(b, c, i > 0);
+        i += (size_t)n;
+    }
+    edit_put(b, first, 1);
+    edit_copy(b, b->len);
+    edit_end(b);
+}
+
+/* The next match at or behind `look`; see split.c for empty ones. */
+static bool replace_find(const struct step *st, struct norm_buf *b,
+                         struct regex_run *run, size_t look, bool has_last,
+                         size_t last, struct match *m) {
+    if (st->literal) {
+        size_t n = strlen(st->literal);
+        const char *hit = look > b->len ? NULL
+                                        : memmem(b->text + look, b->len - look,
+                                                 st->literal, n);
+        m->from = hit ? (size_t)(hit - b->text) : 0;
+        m->to = m->from + n;
+        return hit;
+    }
+    while (look <= b->len && regex_find(run, b->text, b->len, look, m)) {
+        uint32_t c;
+        if (m->to > m->from || !has_last || last != m->to)
+            return true;
+        look += look < b->len ? (size_t)uni_get(b->text + look, &c) : 1;
+    }
+    return false;
+}
+
+/* Characters of the content are inserted behind what they replace. */
+static void put_content(const struct step *st, struct norm_buf *b) {
+    uint32_t c;
+    for (size_t i = 0; i < st->text_len;) {
+        int n = uni_get(st->text + i, &c);
+        edit_put(b, c, 1);
+        i += (size_t)n;
+    }
+}
+
+static void run_replace(const struct step *st, struct norm_buf *b) {
+    struct match m;
+    struct regex_run run = {0};
+    uint64_t budget = regex_budget(b->len);
+    bool any = false;
+    size_t last = 0;
+    if (!b->len)
+        return;
+    if (st->regex)
+        regex_run_init(&run, st->regex, &budget);
+    while (replace_find(st, b, &run, last, any, last, &m)) {
+        if (!any)
+            edit_begin(b);
+        any = true;
+        edit_copy(b, m.from);
+        b->off = last = m.to;
+        put_content(st, b);
+    }
+    regex_run_release(&run);
+    if (!any)
+        return;
+    edit_copy(b, b->len);
+    edit_end(b);
+}
+
+/* old characters become the text of a charsmap, place by place. */
+static void put_mapped(struct norm_buf *b, const char *text, size_t len,
+                       int32_t old) {
+    int32_t count = 0, i = 0;
+    uint32_t c;
+    for (size_t k = 0; k < len; k++)
+        count += (text[k] & 0xc0) != 0x80;
+    if (count == 0) { /* what was before it is written already */
+        edit_skip(b, (size_t)old);
+        return;
+    }
+    for (size_t k = 0; k < len; i++) {
+        k += (size_t)uni_get(text + k, &c);
+        int32_t change = i >= old ? 1 : i == count - 1 ? count - old : 0;
+        edit_put(b, c, count > old || change < 0 ? change : 0);
+    }
+}
+
+/* Whole clusters of up to five bytes first, then character by character; so
+ * does SentencePiece's own, as Hugging Face's has it. */
+static void run_precompiled(const struct step *st, struct norm_buf *b) {
+    edit_begin(b);
+    while (b->off < b->len) {
+        size_t at = b->off, len;
+        int chars;
+        size_t to = precompiled_cluster(b->text, at, b->len, &chars);
+        const char *text =
+            to - at < 6 ? precompiled_find(st->map, b->text + at, to - at, &len)
+                        : NULL;
+        if (text) {
+            put_mapped(b, text, len, chars);
+            continue;
+        }
+        for (uint32_t c; b->off < to;) {
+            int n = uni_get(b->text + b->off, &c);
+            text = precompiled_find(st->map, b->text + b->off, (size_t)n, &len);
+            if (text)
+                put_mapped(b, text, len, 1);
+            else
+                edit_put(b, c, 0);
+        }
+    }
+    edit_end(b);
+}
+
+/* ---- configuration ---- */
+
+static struct step *
+step_add(struct norm *n, void (*run)(const struct step *, struct norm_buf *),
+         struct err *err) {
+    if (n->n == STEPS_MAX) {
+        err_set(err, ERR_UNSUPPORTED, "more than %d normalizers", STEPS_MAX);
+        return NULL;
+    }
+    struct step *st = &n->step[n->n++];
+    st->run = run;
+    return st;
+}
+
+static bool flag(const json_t *j, const char *name, bool dflt) {
+    const json_t *v = json_object_get(j, name);
+    return json_is_boolean(v) ? json_is_true(v) : dflt;
+}
+
+static int add_keep(struct norm *n, bool (*keep)(uint32_t), struct err *err) {
+    struct step *st = step_add(n, run_keep, err);
+    if (st)
+        st->keep = keep;
+    return st ? 0 : -1;
+}
+
+static int add_form(struct norm *n, bool compose, bool compat,
+                    struct err *err) {
+    struct step *st = step_add(n, run_form, err);
+    if (!st)
+        return -1;
+    st->compose = compose;
+    st->compat = compat;
     return 0;
+}
+
+static int conf_form(struct norm *n, const json_t *j, struct err *err) {
+    const char *type = json_string_value(json_object_get(j, "type"));
+    return add_form(n, type[strlen(type) - 1] == 'C', type[2] == 'K', err);
+}
+
+static int conf_lower(struct norm *n, const json_t *j, struct err *err) {
+    (void)j;
+    return step_add(n, run_lower, err) ? 0 : -1;
+}
+
+static int conf_accents(struct norm *n, const json_t *j, struct err *err) {
+    (void)j;
+    return add_keep(n, keep_unmarked, err);
+}
+
+static int conf_nmt(struct norm *n, const json_t *j, struct err *err) {
+    (void)j;
+    if (add_keep(n, keep_nmt, err) < 0)
+        return -1;
+    return step_add(n, run_nmt_spaces, err) ? 0 : -1;
+}
+
+static int conf_bytes(struct norm *n, const json_t *j, struct err *err) {
+    (void)j;
+    return step_add(n, run_bytes, err) ? 0 : -1;
+}
+
+static int conf_strip(struct norm *n, const json_t *j, struct err *err) {
+    struct step *st = step_add(n, run_strip, err);
+    if (!st)
+        return -1;
+    st->left = flag(j, "strip_left", true);
+    st->right = flag(j, "strip_right", true);
+    return 0;
+}
+
+static int conf_bert(struct norm *n, const json_t *j, struct err *err) {
+    bool lower = flag(j, "lowercase", true);
+    if (flag(j, "clean_text", true) && (add_keep(n, keep_clean, err) < 0 ||
+                                        !step_add(n, run_bert_spaces, err)))
+        return -1;
+    if (flag(j, "handle_chinese_chars", true) &&
+        !step_add(n, run_bert_han, err))
+        return -1;
+    if (flag(j, "strip_accents", lower) &&
+        (add_form(n, false, false, err) < 0 ||
+         add_keep(n, keep_spacing, err) < 0))
+        return -1;
+    return !lower || step_add(n, run_lower, err) ? 0 : -1;
+}
+
+static char *dup_text(const json_t *j, size_t *len) {
+    *len = json_string_length(j);
+    char *s = malloc(*len + 1);
+    CHECK(s, "out of memory for a normalizer");
+    memcpy(s, json_string_value(j), *len + 1);
+    return s;
+}
+
+static int conf_prepend(struct norm *n, const json_t *j, struct err *err) {
+    const json_t *text = json_object_get(j, "prepend");
+    struct step *st = step_add(n, run_prepend, err);
+    if (!st)
+        return -1;
+    if (!json_is_string(text))
+        return err_set(err, ERR_INVAL, "Prepend without a text");
+    st->text = dup_text(text, &st->text_len);
+    return 0;
+}
+
+static int conf_replace(struct norm *n, const json_t *j, struct err *err) {
+    const json_t *p = json_object_get(j, "pattern");
+    const json_t *regex = json_object_get(p, "Regex");
+    const json_t *string = json_is_string(p) ? p : json_object_get(p, "String");
+    const json_t *content = json_object_get(j, "content");
+    struct step *st = step_add(n, run_replace, err);
+    size_t len = json_string_length(string);
+    if (!st)
+        return -1;
+    if (!json_is_string(content) || (!regex && !string))
+        return err_set(err, ERR_INVAL, "Replace without pattern or content");
+    st->text = dup_text(content, &st->text_len);
+    if (len && !memchr(json_string_value(string), 0, len))
+        st->literal = dup_text(string, &len);
+    else if (string)
+        st->regex = regex_literal(json_string_value(string), len, err);
+    else if (json_is_string(regex))
+        st->regex =
+            regex_new(json_string_value(regex), json_string_length(regex), err);
+    else
+        err_set(err, ERR_INVAL, "Replace: its pattern is no text");
+    return st->literal || st->regex ? 0 : -1;
+}
+
+static int conf_precompiled(struct norm *n, const json_t *j, struct err *err) {
+    const json_t *map = json_object_get(j, "precompiled_charsmap");
+    struct step *st = step_add(n, run_precompiled, err);
+    if (!st)
+        return -1;
+    if (!json_is_string(map))
+        return err_set(err, ERR_INVAL, "Precompiled without its charsmap");
+    st->map =
+        precompiled_new(json_string_value(map), json_string_length(map), err);
+    return st->map ? 0 : -1;
+}
+
+static int conf_any(struct norm *n, const json_t *j, int depth,
+                    struct err *err);
+
+static int conf_sequence(struct norm *n, const json_t *j, int depth,
+                         struct err *err) {
+    const json_t *all = json_object_get(j, "normalizers");
+    if (!json_is_array(all) || depth == DEPTH_MAX)
+        return err_set(err, ERR_INVAL, "Sequence without normalizers");
+    for (size_t i = 0; i < json_array_size(all); i++)
+        if (conf_any(n, json_array_get(all, i), depth + 1, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int conf_any(struct norm *n, const json_t *j, int depth,
+                    struct err *err) {
+    static const struct {
+        const char *type;
+        int (*add)(struct norm *n, const json_t *j, struct err *err);
+    } kinds[] = {
+        {"NFC", conf_form},
+        {"NFD", conf_form},
+        {"NFKC", conf_form},
+        {"NFKD", conf_form},
+        {"Lowercase", conf_lower},
+        {"Strip", conf_strip},
+        {"StripAccents", conf_accents},
+        {"Replace", conf_replace},
+        {"Prepend", conf_prepend},
+        {"BertNormalizer", conf_bert},
+        {"Nmt", conf_nmt},
+        {"Precompiled", conf_precompiled},
+        {"ByteLevel", conf_bytes},
+    };
+    const char *type = json_string_value(json_object_get(j, "type"));
+    if (type && strcmp(type, "Sequence") == 0)
+        return conf_sequence(n, j, depth, err);
+    for (size_t i = 0; type && i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(type, kinds[i].type) == 0)
+            return kinds[i].add(n, j, err);
+    return err_set(err, ERR_UNSUPPORTED, "'%.40s' is not supported",
+                   type ? type : "no type");
 }
 
 struct norm *norm_new(const json_t *conf, struct err *err) {
     struct norm *n = calloc(1, sizeof *n);
     CHECK(n, "out of memory for a normalizer");
-    if (norm_add(n, conf, err) == 0)
+    if (!conf || json_is_null(conf) || conf_any(n, conf, 0, err) == 0)
         return n;
+    err_ctx(err, "normalizer");
     norm_free(n);
     return NULL;
 }
 
-void norm_free(struct norm *n) { free(n); }
+void norm_free(struct norm *n) {
+    if (!n)
+        return;
+    for (int i = 0; i < n->n; i++) {
+        free(n->step[i].text);
+        free(n->step[i].literal);
+        regex_free(n->step[i].regex);
+        precompiled_free(n->step[i].map);
+    }
+    free(n);
+}
 
-bool norm_is_none(const struct norm *n) { return !n->nfc; }
+bool norm_is_none(const struct norm *n) { return n->n == 0; }
 
 void norm_apply(const struct norm *n, const char *text, size_t len,
                 struct norm_out *out) {
     out->text = text;
     out->len = len;
     out->at = NULL;
-    if (!n->nfc || out->want_at)
+    if (n->n == 0)
         return;
+    CHECK(len < UINT32_MAX, "a text of %zu bytes", len);
     if (!out->buf)
         out->buf = calloc(1, sizeof *out->buf);
-    CHECK(out->buf, "out of memory for text");
-    free(out->buf->text);
-    utf8proc_ssize_t k =
-        utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)len,
-                     &out->buf->text, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (k >= 0) {
-        out->text = (const char *)out->buf->text;
-        out->len = (size_t)k;
-    }
+    struct norm_buf *b = out->buf;
+    CHECK(b, "out of memory for a normal form");
+    b->want_at = out->want_at;
+    b->text = text;
+    b->len = len;
+    b->at = NULL;
+    for (int i = 0; i < n->n; i++)
+        n->step[i].run(&n->step[i], b);
+    out->text = b->text;
+    out->len = b->len;
+    out->at = b->at;
 }
 
 void norm_out_release(struct norm_out *out) {
-    if (out->buf)
-        free(out->buf->text);
-    free(out->buf);
+    struct norm_buf *b = out->buf;
+    if (b) {
+        for (int i = 0; i < 2; i++) {
+            free(b->side[i].text);
+            free(b->side[i].at);
+        }
+        free(b->list);
+    }
+    free(b);
     memset(out, 0, sizeof *out);
 }

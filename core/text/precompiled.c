@@ -1,0 +1,152 @@
+/*
+ * precompiled: a double array (Darts) as SentencePiece writes it. A unit has a
+ * label, the offset to its children, and whether one of them is a value. The
+ * file is not trusted: every step is checked.
+ */
+#include "core/text/precompiled.h"
+#include "core/text/unicode.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+struct precompiled {
+    uint8_t *data; /* decoded */
+    uint32_t *unit;
+    size_t n_units;
+    const char *texts; /* in data */
+    size_t texts_len;
+};
+
+static int base64_value(char c) {
+    static const char digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *hit = c ? strchr(digits, c) : NULL;
+    return hit ? (int)(hit - digits) : -1;
+}
+
+/* Decodes in place of out; -1: a character that does not belong. */
+static int base64_decode(const char *s, size_t len, uint8_t *out, size_t *n) {
+    uint32_t bits = 0;
+    int have = 0;
+    while (len > 0 && s[len - 1] == '=')
+        len--;
+    *n = 0;
+    for (size_t i = 0; i < len; i++) {
+        int v = base64_value(s[i]);
+        if (v < 0)
+            return -1;
+        bits = bits << 6 | (uint32_t)v;
+        have += 6;
+        if (have >= 8) {
+            have -= 8;
+            out[(*n)++] = (uint8_t)(bits >> have);
+        }
+    }
+    return 0;
+}
+
+static bool is_utf8(const char *s, size_t len) {
+    utf8proc_int32_t c;
+    while (len > 0) {
+        utf8proc_ssize_t k = utf8proc_iterate((const utf8proc_uint8_t *)s,
+                                              (utf8proc_ssize_t)len, &c);
+        if (k <= 0)
+            return false;
+        s += k;
+        len -= (size_t)k;
+    }
+    return true;
+}
+
+static int parse(struct precompiled *p, const char *base64, size_t len,
+                 struct err *err) {
+    size_t n;
+    p->data = malloc(len + 4);
+    CHECK(p->data, "out of memory for a charsmap");
+    if (base64_decode(base64, len, p->data, &n) < 0 || n < 4)
+        return err_set(err, ERR_INVAL, "Precompiled: not base64");
+    size_t trie = (size_t)p->data[0] | (size_t)p->data[1] << 8 |
+                  (size_t)p->data[2] << 16 | (size_t)p->data[3] << 24;
+    if (trie % 4 || trie == 0 || trie > n - 4)
+        return err_set(err, ERR_INVAL,
+                       "Precompiled: a trie of %zu bytes in %zu", trie, n);
+    p->n_units = trie / 4;
+    p->unit = malloc(trie);
+    CHECK(p->unit, "out of memory for a charsmap");
+    for (size_t i = 0; i < p->n_units; i++) {
+        const uint8_t *b = p->data + 4 + 4 * i;
+        p->unit[i] = (uint32_t)b[0] | (uint32_t)b[1] << 8 |
+                     (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+    }
+    p->texts = (const char *)p->data + 4 + trie;
+    p->texts_len = n - 4 - trie;
+    if (!is_utf8(p->texts, p->texts_len))
+        return err_set(err, ERR_INVAL, "Precompiled: texts that are not UTF-8");
+    return 0;
+}
+
+struct precompiled *precompiled_new(const char *base64, size_t len,
+                                    struct err *err) {
+    struct precompiled *p = calloc(1, sizeof *p);
+    CHECK(p, "out of memory for a charsmap");
+    if (parse(p, base64, len, err) == 0)
+        return p;
+    precompiled_free(p);
+    return NULL;
+}
+
+void precompiled_free(struct precompiled *p) {
+    if (!p)
+        return;
+    free(p->data);
+    free(p->unit);
+    free(p);
+}
+
+static uint32_t unit_offset(uint32_t u) {
+    return (u >> 10) << ((u & 1u << 9) >> 6);
+}
+
+const char *precompiled_find(const struct precompiled *p, const char *text,
+                             size_t len, size_t *out_len) {
+    uint32_t node = unit_offset(p->unit[0]);
+    for (size_t i = 0; i < len && text[i]; i++) {
+        uint8_t c = (uint8_t)text[i];
+        node ^= c;
+        if (node >= p->n_units)
+            return NULL;
+        uint32_t u = p->unit[node];
+        if ((u & (1u << 31 | 0xff)) != c)
+            return NULL;
+        node ^= unit_offset(u);
+        if (!(u >> 8 & 1))
+            continue;
+        uint32_t at = node < p->n_units ? p->unit[node] & 0x7fffffffu : ~0u;
+        /* (a value in the middle of a character was never written) */
+        if (at >= p->texts_len || (p->texts[at] & 0xc0) == 0x80)
+            return NULL;
+        *out_len = strnlen(p->texts + at, p->texts_len - at);
+        return p->texts + at;
+    }
+    return NULL;
+}
+
+size_t precompiled_cluster(const char *text, size_t at, size_t len,
+                           int *chars) {
+    utf8proc_int32_t state = 0;
+    uint32_t c, before = 0;
+    *chars = 0;
+    while (at < len) {
+        int n = uni_get(text + at, &c);
+        if (*chars &&
+            utf8proc_grapheme_break_stateful((utf8proc_int32_t)before,
+                                             (utf8proc_int32_t)c, &state))
+            break;
+        before = c;
+        at += (size_t)n;
+        ++*chars;
+    }
+    return at;
+}
