@@ -7,7 +7,7 @@ Random strings over an alphabet made to break them (every class of letters,
 every white space, marks, signs, new and unassigned characters), N for each
 configuration; with --scalars every character of Unicode in the contexts of
 spec/renderers §11, too. Pieces, their texts and offsets must be the same.
-PIECES is build/pieces. Needs tokenizers. Ends with 'N passed, N failed'.
+PIECES is build/peer/pieces. Needs tokenizers. Ends with 'N passed, N failed'.
 """
 import argparse, json, os, random, struct, subprocess, sys, tempfile
 
