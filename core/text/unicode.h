@@ -18,17 +18,14 @@
 #define UNI_MAX 0x10ffff
 
 /* General categories, grouped by their first letter. */
+/* clang-format off */
 #define UNI_GC(X) \
-    X(LU, "Lu") \
-    X(LL, "Ll") \
-    X(LT, "Lt") \
-    X(LM, "Lm") \
-    X(LO, "Lo") X(MN, "Mn") X(MC, "Mc") X(ME, "Me") X(ND, "Nd") X(NL, "Nl") \
-        X(NO, "No") X(PC, "Pc") X(PD, "Pd") X(PS, "Ps") X(PE, "Pe") \
-            X(PI, "Pi") X(PF, "Pf") X(PO, "Po") X(SM, "Sm") X(SC, "Sc") \
-                X(SK, "Sk") X(SO, "So") X(ZS, "Zs") X(ZL, "Zl") X(ZP, "Zp") \
-                    X(CC, "Cc") X(CF, "Cf") X(CO, "Co") X(CS, "Cs") \
-                        X(CN, "Cn")
+    X(LU, "Lu") X(LL, "Ll") X(LT, "Lt") X(LM, "Lm") X(LO, "Lo") X(MN, "Mn") \
+    X(MC, "Mc") X(ME, "Me") X(ND, "Nd") X(NL, "Nl") X(NO, "No") X(PC, "Pc") \
+    X(PD, "Pd") X(PS, "Ps") X(PE, "Pe") X(PI, "Pi") X(PF, "Pf") X(PO, "Po") \
+    X(SM, "Sm") X(SC, "Sc") X(SK, "Sk") X(SO, "So") X(ZS, "Zs") X(ZL, "Zl") \
+    X(ZP, "Zp") X(CC, "Cc") X(CF, "Cf") X(CO, "Co") X(CS, "Cs") X(CN, "Cn")
+/* clang-format on */
 enum uni_gc {
 #define UNI_ENUM(id, name) UNI_##id,
     UNI_GC(UNI_ENUM)
