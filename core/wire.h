@@ -147,7 +147,7 @@ struct op_load {
 enum prompt_kind {
     PROMPT_TOKENS,   /* tokens[] */
     PROMPT_TEXT,     /* text, tokenised by the worker, BOS as the model asks */
-    PROMPT_MESSAGES, /* text is JSON: [{"role","content"},…], rendered */
+    PROMPT_MESSAGES, /* text is JSON: messages, or {"messages","tools"} */
 };
 
 struct op_sample {

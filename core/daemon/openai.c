@@ -476,7 +476,12 @@ static int oa_prompt(const json_t *body, struct flow *f, struct op_sample *o,
                        chat ? "messages" : "prompt");
     if (chat) {
         o->prompt = PROMPT_MESSAGES;
-        o->text = *owned = json_dumps(p, JSON_COMPACT);
+        const json_t *tools = json_object_get(body, "tools");
+        json_t *all = json_pack("{s:O}", "messages", p);
+        if (json_array_size(tools) > 0)
+            json_object_set(all, "tools", (json_t *)tools);
+        o->text = *owned = json_dumps(all, JSON_COMPACT);
+        json_decref(all);
         return 0;
     }
     const json_t *first = json_array_get(p, 0);

@@ -538,6 +538,8 @@ static int chat_open(const struct render *r, const json_t *messages, int flags,
         return -1;
     if (r->source.write)
         return 0;
+    if (!c->is_compat && (r->family->flags & FAM_PARTS))
+        chat_split_thinking(c);
     if (tools_declare(r, c, err) < 0)
         return -1;
     return r->family->shape->prepare ? r->family->shape->prepare(r, c, err) : 0;

@@ -106,6 +106,9 @@ struct chat {
 int chat_read(struct chat *c, const json_t *messages, bool compat,
               struct err *err);
 void chat_release(struct chat *c);
+/* Answers that begin with <think>…</think> become reasoning and text, as the
+ * models' own templates take them. */
+void chat_split_thinking(struct chat *c);
 /* A message more at `at`, of no parts. */
 struct msg *chat_insert(struct chat *c, size_t at, enum role role,
                         const char *role_name);
@@ -114,6 +117,7 @@ void chat_remove(struct chat *c, size_t at);
 struct rich *msg_set_text(struct msg *m);
 /* All text parts, joined, behind what is in `to`. */
 void msg_text(const struct msg *m, struct rich *to);
+/* In compat also a text with <think> in it. */
 bool msg_has_thinking(const struct msg *m, bool compat);
 /* A refusal unless the message is text alone. */
 int msg_check_text(const struct chat *c, size_t i, struct err *err);

@@ -70,6 +70,29 @@ struct rich *msg_set_text(struct msg *m) {
     return msg_add_part(m, false);
 }
 
+void chat_split_thinking(struct chat *c) {
+    for (size_t i = 0; i < c->n; i++) {
+        struct msg *m = &c->m[i];
+        if (!m->is_text || !m->part[0].text.n_fmt)
+            continue;
+        struct rich old = m->part[0].text;
+        struct view all = view_of(&old), why = all, text = all;
+        size_t open = (size_t)view_find(&all, 0, "<think>");
+        size_t shut = (size_t)view_find(&all, 0, "</think>");
+        why.from = open + strlen("<think>");
+        why.to = shut;
+        text.from = shut + strlen("</think>");
+        why = view_strip(why, "\n", BOTH);
+        rich_init(&m->part[0].text);
+        msg_clear_parts(m);
+        m->is_text = view_len(&why) == 0;
+        if (!m->is_text)
+            rich_view(msg_add_part(m, true), why);
+        rich_view(msg_add_part(m, false), view_strip(text, "\n", LEFT));
+        rich_release(&old);
+    }
+}
+
 /* ---- looking ---- */
 
 void msg_text(const struct msg *m, struct rich *to) {
@@ -82,8 +105,7 @@ bool msg_has_thinking(const struct msg *m, bool compat) {
     struct view v;
     if (m->is_text) {
         v = view_of(&m->part[0].text);
-        return view_find(&v, 0, "<think>") >= 0 &&
-               (compat || m->part[0].text.n_fmt > 0);
+        return compat && view_find(&v, 0, "<think>") >= 0;
     }
     for (size_t i = 0; i < m->n_part; i++)
         if (m->part[i].is_thinking)
@@ -119,7 +141,7 @@ static enum role role_by_name(const char *name) {
 }
 
 /* A text that begins with <think> and closes it is reasoning and an answer:
- * these two tags are the format's. */
+ * these two tags are the format's (and see chat_split_thinking). */
 static void read_string(struct msg *m, const char *s, size_t len) {
     static const char open[] = "<think>", shut[] = "</think>";
     struct rich *r = msg_add_part(m, false);

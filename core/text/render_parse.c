@@ -462,7 +462,7 @@ static void calls_of_tokens(struct reply *p, const struct family *f,
             if ((dot = memchr(name.s, '.', name.n)))
                 name = bit_of(dot + 1, colon);
         }
-        if (name.n)
+        if (name.n && !memchr(name.s, '<', name.n))
             add_raw_call(p, bit_of(raw, section.s), name, args, id);
     }
 }

@@ -72,7 +72,7 @@ static int deepseek3_output(struct turn *t, struct err *err) {
     rich_init(&all);
     drops = (t->f->flags & FAM_STRIPS) && !t->m->n_call && !t->is_last;
     turn_parts(t, !drops && (thinks || !answer), &all);
-    if (answer && !thinks && t->m->is_text)
+    if (answer && !thinks && t->m->is_text && t->c->is_compat)
         put_unthought(&body, view_of(&all));
     else
         rich_view(&body, view_of(&all));
@@ -355,8 +355,9 @@ static void glm_header(struct turn *t) {
 }
 
 /* Reasoning and text of an answer; false when there is no reasoning. */
-static bool glm_split(const struct msg *m, struct rich *why,
+static bool glm_split(const struct turn *t, struct rich *why,
                       struct rich *text) {
+    const struct msg *m = t->m;
     bool has = false;
     struct view v;
     int64_t at, end = -1, last = -1;
@@ -368,7 +369,8 @@ static bool glm_split(const struct msg *m, struct rich *why,
     if (!m->is_text)
         return has;
     v = view_of(&m->part[0].text);
-    for (at = -1; (at = view_find(&v, (size_t)(at + 1), "</think>")) >= 0;) {
+    for (at = -1; t->c->is_compat &&
+                  (at = view_find(&v, (size_t)(at + 1), "</think>")) >= 0;) {
         end = end < 0 ? at : end;
         last = at;
     }
@@ -389,7 +391,7 @@ static int glm_answer(struct turn *t, struct err *err) {
     struct rich why, text;
     rich_init(&why);
     rich_init(&text);
-    bool has = glm_split(t->m, &why, &text);
+    bool has = glm_split(t, &why, &text);
     bool keeps = !(t->f->flags & FAM_STRIPS) || (int64_t)t->i > t->last_user;
     struct rich body;
     rich_init(&body);
@@ -469,12 +471,6 @@ static void kimi_think(const struct turn *t, struct rich *to) {
     for (size_t i = 0; i < t->m->n_part; i++)
         if (t->m->part[i].is_thinking)
             rich_view(&why, view_of(&t->m->part[i].text));
-    /* A string that says its reasoning itself needs no empty block. */
-    if (t->m->is_text && t->m->part[0].text.n_fmt && keeps &&
-        !t->c->is_compat) {
-        rich_release(&why);
-        return;
-    }
     if (keeps && why.text.len) {
         rich_fmt(to, t->f->think[0]);
         rich_view(to, view_of(&why));

@@ -238,7 +238,7 @@ static void qwen3_parts(const struct turn *t, bool frames, struct rich *to) {
     }
 }
 
-/* A string with reasoning in it; false when there is none. */
+/* In compat: a string with reasoning in it; false when there is none. */
 static bool qwen3_string(const struct turn *t, struct rich *to) {
     struct view v = view_of(&t->m->part[0].text), why = v, rest = v;
     int64_t end = view_find(&v, 0, "</think>"), open = -1, at = -1;
@@ -262,10 +262,8 @@ static void qwen3_body(const struct turn *t, struct rich *to) {
     rich_init(&body);
     if (!t->m->is_text)
         qwen3_parts(t, frames, &body);
-    else if (!frames || !qwen3_string(t, &body))
+    else if (!frames || !t->c->is_compat || !qwen3_string(t, &body))
         rich_view(&body, view_of(&t->m->part[0].text));
-    else if (!t->c->is_compat) /* the cookbook frames twice without <think> */
-        has = true;
     bool text = body.text.len > 0;
     if (t->m->role == ROLE_TOOL)
         rich_fmt(to, t->f->result[0]);
@@ -342,8 +340,7 @@ static const char *xml_none(const struct turn *t) {
     switch (t->f->none_when) {
     case NONE_CURRENT: return current && !has ? t->f->none : "";
     case NONE_EVER:
-        if (t->m->is_text && t->c->is_compat)
-            has = false;
+        has = has && !t->m->is_text;
         return has || ((t->f->flags & FAM_STRIPS) && !current) ? ""
                                                                : t->f->none;
     case NONE_MARKED: return marked_none(t, has);

@@ -597,6 +597,33 @@ START_TEST(turns_with_tools_are_split_where_their_prompts_differ) {
 }
 END_TEST
 
+START_TEST(an_answer_that_begins_with_its_reasoning_is_split_as_templates_do) {
+    static const char said[] =
+        "[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
+        "\"content\":\"<think>\\nt\\n</think>\\n\\nb\"}]";
+    static const char parts[] =
+        "[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
+        "\"reasoning_content\":\"t\",\"content\":\"b\"}]";
+    json_t *m = of_text(said), *n = of_text(parts);
+    for (int i = 0; render_list(i); i++) {
+        struct err err = {0};
+        struct example a, b;
+        struct render *r = open_as(render_list(i));
+        if ((r->family->flags & FAM_PARTS) &&
+            render_example(r, n, TRAIN_LAST_ASSISTANT, 0, &b, &err) == 0) {
+            ck_assert_int_eq(
+                render_example(r, m, TRAIN_LAST_ASSISTANT, 0, &a, &err), 0);
+            same_ids(&a.tokens, b.tokens.id, b.tokens.n, render_name(r));
+            example_release(&a);
+            example_release(&b);
+        }
+        render_close(r);
+    }
+    json_decref(m);
+    json_decref(n);
+}
+END_TEST
+
 /* ---- families beyond the cookbook ---- */
 
 START_TEST(families_beyond_the_cookbook_write_what_their_templates_do) {
@@ -805,6 +832,8 @@ Suite *text_render_suite(void) {
     tcase_add_test(tc,
                    families_beyond_the_cookbook_write_what_their_templates_do);
     tcase_add_test(tc, gemma3_puts_the_systems_text_into_the_first_turn);
+    tcase_add_test(
+        tc, an_answer_that_begins_with_its_reasoning_is_split_as_templates_do);
     tcase_add_test(tc, what_a_renderer_cannot_write_is_refused_by_name);
     tcase_add_test(tc, an_unknown_renderer_is_refused_with_near_names);
     tcase_add_test(tc, the_date_is_pinned_by_the_environment);
