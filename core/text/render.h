@@ -192,6 +192,7 @@ enum tools_style {
     TOOLS_KIMI_TS,   /* of TypeScript */
     TOOLS_HARMONY,   /* TypeScript in the developer's message */
     TOOLS_MISTRAL,
+    TOOLS_GEMMA4,
 };
 enum calls_style {
     CALLS_NONE,
@@ -201,6 +202,7 @@ enum calls_style {
     CALLS_IDS,    /* likewise, with the call's id for its name */
     CALLS_DSML,
     CALLS_ARG_KEY, /* GLM */
+    CALLS_GEMMA4,
 };
 enum values_style { VALUES_STR, VALUES_JSON }; /* str(v), or JSON of no str */
 

@@ -1,6 +1,6 @@
 /* render_calls: the calls of tools that an answer makes, and declarations of
  * tools, in each family's words. */
-#include "core/text/render.h"
+#include "core/text/render_shape.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -173,6 +173,7 @@ static const char *const calls_frame[][3] = {
     [CALLS_XML] = {"", "\n", ""},
     [CALLS_DSML] = {"\n\n<｜DSML｜ calls>\n", "\n", "\n</｜DSML｜ calls>"},
     [CALLS_ARG_KEY] = {"", "", ""},
+    [CALLS_GEMMA4] = {"", "", ""},
 };
 
 int calls_write(const struct family *f, const struct msg *m, struct rich *to,
@@ -191,6 +192,7 @@ int calls_write(const struct family *f, const struct msg *m, struct rich *to,
         case CALLS_XML: rc = call_xml(&m->call[i], f, to, err); break;
         case CALLS_DSML: rc = call_dsml(&m->call[i], to, err); break;
         case CALLS_ARG_KEY: rc = call_arg_key(&m->call[i], f, to, err); break;
+        case CALLS_GEMMA4: rc = call_gemma4(&m->call[i], to, err); break;
         default: call_tokens(f, &m->call[i], i, to); break;
         }
     }

@@ -159,6 +159,12 @@
 #define GEMMA_HEAD(system) \
     NO_TOOL_ROLES(system, "<start_of_turn>user\n", "<start_of_turn>model\n")
 
+#define GEMMA4 \
+    .shape = &shape_gemma4, .bos = "<bos>", \
+    .head = ANY_ROLE("<|turn>{role}\n"), .tail = ANY_ROLE("<turn|>"), \
+    .think = {"<|channel>thought\n", "\n<channel|>"}, .tools = TOOLS_GEMMA4, \
+    .calls_style = CALLS_GEMMA4, .stop = {"<turn|>", "<|tool_response>"}
+
 static const struct family families[] = {
     {.name = "role_colon",
      .shape = &shape_plain,
@@ -371,6 +377,11 @@ static const struct family families[] = {
      .head = GEMMA_HEAD(NULL),
      .tail = ANY_ROLE("<end_of_turn>"),
      .stop = {"<end_of_turn>"}},
+    {.name = "gemma4", GEMMA4, .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS},
+    {.name = "gemma4_thinking",
+     GEMMA4,
+     .flags = FAM_THINKS | FAM_STRIPS | FAM_PARTS,
+     .hint = "<|think|>\n"},
     {.name = "mistral",
      .shape = &shape_plain,
      .flags = FAM_EXTENDS,
@@ -485,6 +496,7 @@ static const struct {
     {"deepseek", "<｜User｜>", "deepseekv3"},
     {"glm_moe_dsa", "<sop>", "glm5_3_max_reasoning"},
     {"glm4", "<sop>", "glm4"},
+    {"gemma4", "<|turn>", "gemma4"},
     {"gemma3", "<start_of_turn>", "gemma3"},
     {"gemma", "<start_of_turn>", "gemma"},
     {"mistral", "[SYSTEM_PROMPT]", "mistral"},

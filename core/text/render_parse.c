@@ -675,6 +675,47 @@ void parse_harmony(const struct render *r, struct reply *p) {
     p->is_plain = json_array_size(p->parts) == 0;
 }
 
+/* A call's name and pairs; false when they cannot be read. */
+static bool gemma4_call(struct reply *p, struct bit in) {
+    const char *open = bit_find(in, "{");
+    json_t *args =
+        open ? gemma4_args(open, (size_t)(in.s + in.n - open)) : NULL;
+    if (args && open > in.s)
+        add_call_json(p, bit_of(in.s, open), json_incref(args),
+                      (struct bit){"", 0});
+    json_decref(args);
+    return args && open > in.s;
+}
+
+void parse_gemma4(const struct render *r, struct reply *p) {
+    static const char open[] = "<|tool_call>call:", shut[] = "<tool_call|>";
+    struct bit all = reply_bit(p), rest = all, at = all, in;
+    struct bit why = bit_between(&at, r->family->think[0], "<channel|>");
+    if (why.s) {
+        if (bit_strip(why, "\n", BOTH).n)
+            add_part(p, "thinking", bit_strip(why, "\n", BOTH));
+        rest = at;
+    }
+    at = rest;
+    while ((in = bit_between(&at, open, shut)).s) {
+        const char *from = in.s - strlen(open);
+        buf_bytes(&p->own, rest.s, (size_t)(from - rest.s));
+        if (!gemma4_call(p, in))
+            add_unparsed(p, bit_of(from, at.s), "not name:value pairs");
+        rest = at;
+    }
+    buf_bytes(&p->own, rest.s, rest.n);
+    add_dangling(p, rest, "<|tool_call>", shut);
+    struct bit text = {buf_str(&p->own), p->own.len};
+    if (json_array_size(p->parts) == 0) {
+        p->text = text.s;
+        p->len = text.n;
+        p->is_plain = true;
+    } else if (text.n) {
+        add_part(p, "text", text);
+    }
+}
+
 /* Calls that nothing closes: each ends where the next begins (Mistral). The
  * text before them. */
 static struct bit open_calls(const struct family *f, struct reply *p,

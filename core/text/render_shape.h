@@ -15,6 +15,7 @@ extern const struct shape shape_deepseek4;
 extern const struct shape shape_glm;
 extern const struct shape shape_kimi;
 extern const struct shape shape_harmony;
+extern const struct shape shape_gemma4;
 
 /* The text of an answer into parts and calls (render_parse.c). */
 void parse_plain(const struct render *r, struct reply *p);
@@ -25,6 +26,13 @@ void parse_deepseek4(const struct render *r, struct reply *p);
 void parse_glm(const struct render *r, struct reply *p);
 void parse_kimi(const struct render *r, struct reply *p);
 void parse_harmony(const struct render *r, struct reply *p);
+void parse_gemma4(const struct render *r, struct reply *p);
+
+/* Gemma 4's notation (render_gemma4.c): a declaration, a call, and the
+ * arguments of one, NULL when they are something else. */
+void tools_gemma4(const json_t *function, struct rich *to);
+int call_gemma4(const struct call *c, struct rich *to, struct err *err);
+json_t *gemma4_args(const char *s, size_t len);
 
 /* Separator and header of the table, as the beginning of a unit. */
 void turn_head(struct turn *t);

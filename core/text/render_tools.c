@@ -1,6 +1,6 @@
 /* render_tools: declarations of tools, as messages that a family puts in
  * front of a conversation. */
-#include "core/text/render.h"
+#include "core/text/render_shape.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -342,6 +342,14 @@ static void harmony_text(const struct tools *t, struct rich *to) {
     rich_fmt(to, "\n\n} // namespace functions");
 }
 
+static void gemma4_text(const struct tools *t, struct rich *to) {
+    size_t i;
+    json_t *tool;
+    rich_view(to, view_strip(view_of(&t->system), NULL, BOTH));
+    json_array_foreach((json_t *)t->list, i, tool)
+        tools_gemma4(tool_function(tool), to);
+}
+
 /* ---- messages ---- */
 
 /* The system message: what is its own, and the tools' text, in either order.
@@ -413,6 +421,9 @@ static int put_tools(const struct tools *t, struct chat *c, struct err *err) {
         rich_fmt(put_message(c, 0, ROLE_BUILTIN, "system"),
                  "Calls to these tools must go to the commentary channel: "
                  "'functions'.");
+        break;
+    case TOOLS_GEMMA4:
+        gemma4_text(t, put_message(c, 0, ROLE_SYSTEM, "system"));
         break;
     case TOOLS_MISTRAL:
         to = put_message(c, 0, ROLE_DECLARE, "tool_declare");
