@@ -55,20 +55,22 @@ static int parity_write(struct cli *c, const char *name, const json_t *j,
     return rc;
 }
 
-/* "; differs: a, b", the rows of one verdict. */
+/* "; differs: a, b and 3 more", the rows of one verdict. */
 static void put_rows(struct buf *b, const json_t *j, const char *verdict,
                      const char *said) {
-    size_t i;
+    enum { SHOWN = 3 };
+    size_t i, n = 0;
     json_t *row;
-    bool any = false;
     json_array_foreach(json_object_get(j, "rows"), i, row) {
         const char *v = json_string_value(json_object_get(row, "verdict"));
         const char *s = json_string_value(json_object_get(row, "scenario"));
         if (!v || !s || strcmp(v, verdict) != 0)
             continue;
-        buf_printf(b, "%s%s", any ? ", " : said, s);
-        any = true;
+        if (n++ < SHOWN)
+            buf_printf(b, "%s%s", n > 1 ? ", " : said, s);
     }
+    if (n > SHOWN)
+        buf_printf(b, " and %zu more", n - SHOWN);
 }
 
 char *cli_parity_line(const json_t *j) {

@@ -160,25 +160,45 @@ static void move_thinking(json_t *m) {
     json_decref(kept);
 }
 
-/* A call with its arguments as an object. */
-static json_t *call_with_object(const json_t *call) {
+/* How templates take the arguments of a call: most as an object, some as the
+ * JSON text of it. */
+enum arguments { ARGS_OBJECT, ARGS_TEXT };
+
+static json_t *object_of(const json_t *args) {
+    json_t *j = json_is_string(args)
+                    ? json_loadb(json_string_value(args),
+                                 json_string_length(args), 0, NULL)
+                    : NULL;
+    if (json_is_object(j))
+        return j;
+    json_decref(j);
+    return json_incref((json_t *)args);
+}
+
+static json_t *text_of(const json_t *args) {
+    struct buf b;
+    if (!json_is_object(args))
+        return json_incref((json_t *)args);
+    buf_init(&b, RENDER_TEXT_MAX);
+    py_dumps(&b, args, 0);
+    json_t *j = json_string(buf_str(&b));
+    buf_release(&b);
+    return j;
+}
+
+static json_t *prepared_call(const json_t *call, enum arguments how) {
     const json_t *f = json_object_get(call, "function");
-    const json_t *text = json_object_get(f, "arguments");
-    json_t *args = json_is_string(text)
-                       ? json_loadb(json_string_value(text),
-                                    json_string_length(text), 0, NULL)
-                       : NULL;
-    if (!json_is_object(args)) {
-        json_decref(args);
-        return json_incref((json_t *)call);
-    }
+    const json_t *args = json_object_get(f, "arguments");
     json_t *copy = json_copy((json_t *)call), *fcopy = json_copy((json_t *)f);
-    json_object_set_new(fcopy, "arguments", args);
-    json_object_set_new(copy, "function", fcopy);
+    if (args)
+        json_object_set_new(fcopy, "arguments",
+                            how == ARGS_TEXT ? text_of(args) : object_of(args));
+    if (fcopy)
+        json_object_set_new(copy, "function", fcopy);
     return copy;
 }
 
-static json_t *prepared(const json_t *message) {
+static json_t *prepared(const json_t *message, enum arguments how) {
     json_t *m = json_object(), *v, *call;
     const char *key;
     size_t i;
@@ -190,7 +210,7 @@ static json_t *prepared(const json_t *message) {
     if (json_is_array(calls)) {
         json_t *all = json_array();
         json_array_foreach(calls, i, call) {
-            json_array_append_new(all, call_with_object(call));
+            json_array_append_new(all, prepared_call(call, how));
         }
         json_object_set_new(m, "tool_calls", all);
     }
@@ -199,21 +219,38 @@ static json_t *prepared(const json_t *message) {
     return m;
 }
 
-int template_text(const struct template *t, const json_t *messages, size_t n,
-                  const json_t *tools, bool ask, struct jinja_out *out,
-                  struct err *err) {
+static json_t *variables(const struct template *t, const json_t *messages,
+                         size_t n, const json_t *tools, enum arguments how) {
     json_t *vars = json_copy(t->special), *all = json_array();
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(all, prepared(json_array_get(messages, i)));
+        json_array_append_new(all, prepared(json_array_get(messages, i), how));
     json_object_set_new(vars, "messages", all);
     json_object_set_new(vars, "tools",
                         tools ? json_incref((json_t *)tools) : json_null());
     json_object_set_new(vars, "documents", json_null());
-    json_object_set_new(vars, "add_generation_prompt", json_boolean(ask));
-    int rc =
-        jinja_render(tools && t->tools ? t->tools : t->plain, vars, out, err);
-    json_decref(vars);
-    return rc;
+    return vars;
+}
+
+static bool has_calls(const json_t *messages, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (json_object_get(json_array_get(messages, i), "tool_calls"))
+            return true;
+    return false;
+}
+
+int template_text(const struct template *t, const json_t *messages, size_t n,
+                  const json_t *tools, bool ask, struct jinja_out *out,
+                  struct err *err) {
+    const struct jinja *j = tools && t->tools ? t->tools : t->plain;
+    struct err why = {0}, again = {0};
+    int rc = -1, tries = has_calls(messages, n) ? 2 : 1;
+    for (int how = ARGS_OBJECT; rc < 0 && how < tries; how++) {
+        json_t *v = variables(t, messages, n, tools, (enum arguments)how);
+        json_object_set_new(v, "add_generation_prompt", json_boolean(ask));
+        rc = jinja_render(j, v, out, how == ARGS_OBJECT ? &why : &again);
+        json_decref(v);
+    }
+    return rc == 0 ? 0 : err_set(err, why.code, "%s", why.msg);
 }
 
 /* ---- whose text is which ---- */

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""The renderers of fettle beside the chat templates that TRL ships, by `fettle model parity`.
+
+usage: parity.py FETTLE [--tokenizer DIR]
+
+Each template is put beside a small tokenizer that has every family's control tokens, the directory is added as a
+model, and the report is read: a difference must be a known one, and a known one must be there. Needs trl.
+Ends with 'N passed, N failed'.
+"""
+import argparse, importlib.util, json, os, pathlib, shutil, subprocess, sys, tempfile
+
+# template, renderer, bos
+PAIRS = [("qwen3", "qwen3", ""), ("qwen3_instruct_2507", "qwen3_instruct", ""), ("llama3", "llama3", "<|begin_of_text|>"),
+         ("qwen3_5_think", "qwen3_5", ""), ("qwen3_8", "qwen3_8_xhigh_reasoning", ""),
+         ("gptoss", "gpt_oss_medium_reasoning", ""), ("nemotron_3_super", "nemotron3", ""), ("nemotron_3_nano", "nemotron3", ""),
+         ("nemotron_3_ultra", "nemotron3_ultra", "")]
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("fettle"); ap.add_argument("--templates"); ap.add_argument("--tokenizer", default="tests/golden/renderers/tokenizer")
+    ap.add_argument("--model", default="core/starter/model")
+    a = ap.parse_args()
+    spec = importlib.util.find_spec("trl")
+    if not spec and not a.templates:
+        print("parity: trl is not installed; nothing was compared")
+        return 0
+    where = pathlib.Path(a.templates) if a.templates else pathlib.Path(spec.origin).parent / "chat_templates"
+    os.environ["FETTLE_DATE"] = "2026-11-26"
+    passed = failed = 0
+    with tempfile.TemporaryDirectory() as tmp:
+        run = lambda *args: subprocess.run([a.fettle, *args, "--home", tmp + "/home"], capture_output=True, text=True)
+        for template, renderer, bos in PAIRS:
+            d = pathlib.Path(tmp) / template
+            d.mkdir()
+            for f in pathlib.Path(a.model).iterdir():
+                if f.name in ("config.json", "model.safetensors"):
+                    shutil.copy(f, d)
+            shutil.copy(pathlib.Path(a.tokenizer) / "tokenizer.json", d)
+            shutil.copy(where / f"{template}.jinja", d / "chat_template.jinja")
+            (d / "tokenizer_config.json").write_text(json.dumps({"bos_token": bos, "eos_token": "<|endoftext|>"} if bos else {"eos_token": "<|endoftext|>"}))
+            added = run("model", "add", template, str(d))
+            p = run("model", "parity", template, "--renderer", renderer, "--json")
+            if p.returncode or added.returncode:
+                print(f"{template} {renderer}: {added.stderr}{p.stderr}")
+                failed += 1
+                continue
+            r = json.loads(p.stdout)
+            print(f"{template:22} {renderer:26} of {r['scenarios']}: equal {r['equal']}, known {r['known']}, vanished {r['vanished']}, different {r['different']}")
+            passed += r["equal"] + r["known"]
+            failed += r["vanished"] + r["different"]
+            for row in r["rows"]:
+                if row["verdict"] in ("vanished", "different"):
+                    print(f"    {row['verdict']} {row['scenario']}: {row.get('ours')!r} / {row.get('template')!r}")
+        run("stop")
+    print(f"{passed} passed, {failed} failed")
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
