@@ -480,48 +480,58 @@ static void run_replace(const struct step *st, struct norm_buf *b) {
     edit_end(b);
 }
 
-/* old characters become the text of a charsmap, place by place. */
+/* Characters of a charsmap's text on their way: the last one waits, because
+ * characters that vanish behind it are counted as its change. Nothing waits
+ * before the first, so there they are not counted at all, and the offsets of
+ * what follows lag behind; Hugging Face's do, too. */
+static void put_waiting(struct norm_buf *b, uint32_t c, int32_t change) {
+    if (b->n)
+        edit_put(b, b->list[0].c, b->list[0].change);
+    b->n = 0;
+    list_push(b, c, change);
+}
+
+/* `old` characters become the text of a charsmap, place by place. */
 static void put_mapped(struct norm_buf *b, const char *text, size_t len,
                        int32_t old) {
-    int32_t count = 0, i = 0;
+    int32_t count = 0;
     uint32_t c;
-    for (size_t k = 0; k < len; k++)
-        count += (text[k] & 0xc0) != 0x80;
-    if (count == 0) { /* what was before it is written already */
-        edit_skip(b, (size_t)old);
-        return;
-    }
-    for (size_t k = 0; k < len; i++) {
+    for (size_t k = 0; k < len; count++) {
         k += (size_t)uni_get(text + k, &c);
-        int32_t change = i >= old ? 1 : i == count - 1 ? count - old : 0;
-        edit_put(b, c, count > old || change < 0 ? change : 0);
+        put_waiting(b, c, count >= old);
     }
+    if (count < old && b->n)
+        b->list[0].change += count - old;
 }
 
 /* Whole clusters of up to five bytes first, then character by character; so
  * does SentencePiece's own, as Hugging Face's has it. */
 static void run_precompiled(const struct step *st, struct norm_buf *b) {
+    size_t len;
     edit_begin(b);
-    while (b->off < b->len) {
-        size_t at = b->off, len;
+    b->n = 0;
+    for (size_t at = 0, to; at < b->len; at = to) {
         int chars;
-        size_t to = precompiled_cluster(b->text, at, b->len, &chars);
-        const char *text =
-            to - at < 6 ? precompiled_find(st->map, b->text + at, to - at, &len)
-                        : NULL;
-        if (text) {
+        to = precompiled_cluster(b->text, at, b->len, &chars);
+        const char *text = NULL;
+        if (to - at < 6)
+            text = precompiled_find(st->map, b->text + at, to - at, &len);
+        if (text)
             put_mapped(b, text, len, chars);
-            continue;
-        }
-        for (uint32_t c; b->off < to;) {
-            int n = uni_get(b->text + b->off, &c);
-            text = precompiled_find(st->map, b->text + b->off, (size_t)n, &len);
-            if (text)
-                put_mapped(b, text, len, 1);
+        for (uint32_t c; !text && at < to;) {
+            int n = uni_get(b->text + at, &c);
+            const char *one =
+                precompiled_find(st->map, b->text + at, (size_t)n, &len);
+            if (one)
+                put_mapped(b, one, len, 1);
             else
-                edit_put(b, c, 0);
+                put_waiting(b, c, 0);
+            at += (size_t)n;
         }
     }
+    if (b->n)
+        edit_put(b, b->list[0].c, b->list[0].change);
+    b->n = 0;
     edit_end(b);
 }
 

@@ -133,6 +133,17 @@ const char *precompiled_find(const struct precompiled *p, const char *text,
     return NULL;
 }
 
+/* Does a cluster end between a and b? utf8proc may be too old for marks of
+ * Unicode 16. */
+static bool is_break(uint32_t a, uint32_t b, utf8proc_int32_t *state) {
+    enum uni_gc before = uni_gc(a), g = uni_gc(b);
+    bool ends = utf8proc_grapheme_break_stateful((utf8proc_int32_t)a,
+                                                 (utf8proc_int32_t)b, state);
+    bool control = before == UNI_CC || before == UNI_CF || before == UNI_ZL ||
+                   before == UNI_ZP;
+    return ends && (control || (g != UNI_MN && g != UNI_ME));
+}
+
 size_t precompiled_cluster(const char *text, size_t at, size_t len,
                            int *chars) {
     utf8proc_int32_t state = 0;
@@ -140,9 +151,7 @@ size_t precompiled_cluster(const char *text, size_t at, size_t len,
     *chars = 0;
     while (at < len) {
         int n = uni_get(text + at, &c);
-        if (*chars &&
-            utf8proc_grapheme_break_stateful((utf8proc_int32_t)before,
-                                             (utf8proc_int32_t)c, &state))
+        if (*chars && is_break(before, c, &state))
             break;
         before = c;
         at += (size_t)n;

@@ -10,6 +10,7 @@
 #include "core/err.h"
 #include "core/text/unicode.h"
 
+#include <endian.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +100,34 @@ static inline size_t run(const struct scan *x, const unsigned char *s,
     return at;
 }
 
+/* The end of the ASCII letters from `at` on, eight at a time: a loop over
+ * single ones mispredicts its end in every word. fold: upper case, too. */
+static inline size_t ascii_letters(const unsigned char *s, size_t at,
+                                   size_t len, bool fold) {
+    const uint64_t ones = 0x0101010101010101u, tops = ones << 7;
+    while (at + 8 <= len) {
+        uint64_t x, y;
+        memcpy(&x, s + at, 8);
+        x = le64toh(x);
+        y = (fold ? x | 0x20 * ones : x) & ~tops;
+        uint64_t other = ~((y + 0x1f * ones) & ~(y + 0x05 * ones) & ~x) & tops;
+        if (other)
+            return at + (size_t)__builtin_ctzll(other) / 8;
+        at += 8;
+    }
+    while (at < len && (s[at] | (fold ? 0x20 : 0)) >= 'a' &&
+           (s[at] | (fold ? 0x20 : 0)) <= 'z')
+        at++;
+    return at;
+}
+
+/* The run of a word's letters, among which ASCII's are. */
+static inline size_t word(const struct scan *x, const unsigned char *s,
+                          size_t at, size_t len, uint16_t in) {
+    at = ascii_letters(s, at, len, true);
+    return at < len && s[at] >= 0x80 ? run(x, s, at, len, in, 0) : at;
+}
+
 /* 's 't 're 've 'm 'll 'd at the apostrophe; its bytes or 0. */
 static size_t contraction(const unsigned char *s, size_t at, size_t len,
                           bool fold) {
@@ -156,7 +185,7 @@ static size_t others(const struct scan *x, const unsigned char *s, size_t at,
 
 static size_t next_gpt2(const struct scan *x, const unsigned char *s, size_t at,
                         size_t len) {
-    static const uint16_t kinds[] = {LETTER, NUM, OTHER | MARK};
+    static const uint16_t kinds[] = {NUM, OTHER | MARK};
     size_t from = at, n = contraction(s, at, len, false);
     int bytes;
     if (n)
@@ -164,7 +193,9 @@ static size_t next_gpt2(const struct scan *x, const unsigned char *s, size_t at,
     if (s[at] == ' ' && at + 1 < len)
         from++;
     uint16_t k = class_at(x, s, from, len, &bytes);
-    for (int i = 0; i < 3; i++)
+    if (k & LETTER)
+        return word(x, s, from + (size_t)bytes, len, LETTER);
+    for (int i = 0; i < 2; i++)
         if (k & kinds[i])
             return run(x, s, from + (size_t)bytes, len, kinds[i], 0);
     return space(x, s, at, len, false);
@@ -178,14 +209,14 @@ static size_t next_words(const struct scan *x, const unsigned char *s,
     int n, n2;
     uint16_t k = class_at(x, s, at, len, &n);
     if (k & letters)
-        return run(x, s, at + (size_t)n, len, letters, 0);
+        return word(x, s, at + (size_t)n, len, letters);
     size_t short_form = contraction(s, at, len, true);
     if (short_form)
         return at + short_form;
     size_t second = at + (size_t)n;
     uint16_t k2 = class_at(x, s, second, len, &n2);
     if ((k2 & letters) && !(k & (CRLF | NUM)))
-        return run(x, s, second + (size_t)n2, len, letters, 0);
+        return word(x, s, second + (size_t)n2, len, letters);
     if (k & NUM)
         return run_few(x, s, at, len, NUM, x->f->digits);
     if (k & other)
@@ -212,9 +243,12 @@ static size_t cased(const struct scan *x, const unsigned char *s, size_t at,
             both = to;
     }
     *upper = to;
-    if ((k & LOW) && !(k & HAN))
-        return run(x, s, to, len, LOW | BOTH | MARK, HAN);
-    return both;
+    if (!(k & LOW) || (k & HAN))
+        return both;
+    to = ascii_letters(s, to, len, false);
+    return to < len && s[to] >= 0x80
+               ? run(x, s, to, len, LOW | BOTH | MARK, HAN)
+               : to;
 }
 
 /* The four ways that a word can match, in their order; 0: none. */
@@ -273,12 +307,6 @@ static bool is_letter(unsigned char c) {
     return (c | 32) >= 'a' && (c | 32) <= 'z';
 }
 
-static size_t ascii_letters(const unsigned char *s, size_t at, size_t len) {
-    while (at < len && is_letter(s[at]))
-        at++;
-    return at;
-}
-
 /* The first Split takes numbers, the second kana and ideographs; the third
  * never looks across the cuts of these, so they have classes of their own. */
 static size_t next_deepseek(const struct scan *x, const unsigned char *s,
@@ -290,14 +318,16 @@ static size_t next_deepseek(const struct scan *x, const unsigned char *s,
     uint16_t sign = kana ? KANA_PS : PS, other = kana ? KANA_OTHER : OTHER;
     size_t second = at + (size_t)n;
     if (k & letter)
-        return run(x, s, second, len, letter, 0);
+        return kana ? run(x, s, second, len, letter, 0)
+                    : word(x, s, second, len, letter);
     if (k & NUM)
         return run_few(x, s, at, len, NUM, x->f->digits);
     if ((k & PS) && s[at] < 0x80 && second < len && is_letter(s[second]))
-        return ascii_letters(s, second, len);
+        return ascii_letters(s, second, len, true);
     uint16_t k2 = class_at(x, s, second, len, &n2);
     if ((k & (WS | other)) && (k2 & letter))
-        return run(x, s, second + (size_t)n2, len, letter, 0);
+        return kana ? run(x, s, second + (size_t)n2, len, letter, 0)
+                    : word(x, s, second + (size_t)n2, len, letter);
     if (k & sign)
         return kana ? run(x, s, second, len, sign, 0)
                     : others(x, s, second, len, sign);

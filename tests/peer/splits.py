@@ -2,14 +2,15 @@
 """fettle's pre-tokenizers and normalizers beside Hugging Face's.
 
 usage: splits.py PIECES [--strings N] [--seed S] [--only NAME,...] [--scalars]
+       splits.py --golden > tests/golden/splits.jsonl
 
 Random strings over an alphabet made to break them (every class of letters,
 every white space, marks, signs, new and unassigned characters), N for each
 configuration; with --scalars every character of Unicode in the contexts of
 spec/renderers §11, too. Pieces, their texts and offsets must be the same.
-PIECES is build/peer/pieces. Needs tokenizers. Ends with 'N passed, N failed'.
+PIECES is build/peer/pieces. Needs tokenizers (and sentencepiece for its charsmap). Ends with 'N passed, N failed'.
 """
-import argparse, json, os, random, struct, subprocess, sys, tempfile
+import argparse, base64, io, json, random, struct, subprocess, sys, tempfile
 
 from tokenizers import NormalizedString, Regex, normalizers as N, pre_tokenizers as P
 from tokenizers import Tokenizer
@@ -87,7 +88,23 @@ def pretoks():
     return {k: {"pre_tokenizer": v} for k, v in out.items()}
 
 
-def norms():
+def charsmap():
+    """SentencePiece's nmt_nfkc, from a model that it trains; None without it."""
+    try:
+        import sentencepiece
+        from sentencepiece import sentencepiece_model_pb2 as pb
+    except ImportError:
+        return None
+    out, rnd = io.BytesIO(), random.Random(1)
+    lines = (" ".join("".join(rnd.choices("abcdefgh", k=4)) for _ in range(20)) for _ in range(200))
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_writer=out, vocab_size=100, minloglevel=2,
+                                             normalization_rule_name="nmt_nfkc", hard_vocab_limit=False)
+    model = pb.ModelProto()
+    model.ParseFromString(out.getvalue())
+    return base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
+
+
+def norms(with_charsmap=True):
     nseq = lambda *p: {"type": "Sequence", "normalizers": list(p)}
     bert = lambda c, h, a, l: {"type": "BertNormalizer", "clean_text": c, "handle_chinese_chars": h, "strip_accents": a, "lowercase": l}
     rep = lambda k, p, c: {"type": "Replace", "pattern": {k: p}, "content": c}
@@ -104,6 +121,9 @@ def norms():
         "t5ish": nseq({"type": "NFKC"}, rep("Regex", " {2,}", " "), {"type": "Strip", "strip_left": False, "strip_right": True}),
         "nfd_strip_nfc": nseq({"type": "NFD"}, {"type": "StripAccents"}, {"type": "NFC"}),
     })
+    if with_charsmap and (map := charsmap()):
+        out["precompiled"] = {"type": "Precompiled", "precompiled_charsmap": map}
+        out["t5"] = nseq(out["precompiled"], {"type": "Strip", "strip_left": False, "strip_right": True}, rep("Regex", " {2,}", "▁"))
     return {"n_" + k: {"normalizer": v} for k, v in out.items()}
 
 
@@ -131,9 +151,11 @@ def strings(rnd, n):
         yield s
 
 
-def contexts(conf):
-    for c in PRIVATE:
-        yield from (c, "a" + c, c + "a", "a" + c + "a", " " + c, c + "\n", "1" + c + "1", "'" + c, c + c)
+def contexts():
+    """Every character in every context; a thousand characters are one text."""
+    for i in range(0, len(PRIVATE), 1000):
+        yield "".join(f"{c} .\na{c} .\n{c}a .\na{c}a .\n {c} .\n{c}\n .\n1{c}1 .\n'{c} .\n{c}{c} .\n"
+                      for c in PRIVATE[i:i + 1000])
 
 
 def reference(conf):
@@ -187,7 +209,7 @@ def check(pieces, name, conf, texts):
         for s in texts:
             chunk.append(s)
             done += 1
-            if len(chunk) == 20000:
+            if len(chunk) == 20000 or len(s) > 1000:
                 bad = run()
                 if bad:
                     return done, bad
@@ -214,22 +236,35 @@ def differ(chunk, want, out, ref):
     return "differs"
 
 
+def golden(confs, seed):
+    """A few texts of each configuration with their pieces, for make test."""
+    for name, conf in confs.items():
+        rnd, ref, to_bytes = random.Random(f"{seed} {name}"), reference(conf), is_bytes(conf)
+        cases = []
+        for s in strings(rnd, 8):
+            cases.append([s, [[a, b] + ([] if to_bytes else [p]) for a, b, p in ref(s)]])
+        print(json.dumps(dict(name=name, conf=conf, cases=cases), ensure_ascii=False, separators=(",", ":")))
+
+
 def main():
     ap = argparse.ArgumentParser()
-    ap.add_argument("pieces")
+    ap.add_argument("pieces", nargs="?")
+    ap.add_argument("--golden", action="store_true")
     ap.add_argument("--strings", type=int, default=20000)
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--only", default="")
     ap.add_argument("--scalars", action="store_true")
     a = ap.parse_args()
-    confs = {**pretoks(), **norms()}
+    confs = {**pretoks(), **norms(not a.golden)}
+    if a.golden:
+        return golden(confs, a.seed)
     failed = passed = 0
     for name, conf in confs.items():
         if a.only and name not in a.only.split(","):
             continue
         rnd = random.Random(f"{a.seed} {name}")
         total = 0
-        for source in [strings(rnd, a.strings)] + ([contexts(conf)] if a.scalars else []):
+        for source in [strings(rnd, a.strings)] + ([contexts()] if a.scalars else []):
             n, bad = check(a.pieces, name, conf, source)
             total += n
             if bad:
