@@ -221,6 +221,8 @@ JFN(f_truncate) {
 
 JFN(f_urlencode) {
     static const char hex[] = "0123456789ABCDEF";
+    if (v.kind == J_LIST || v.kind == J_DICT)
+        return vm_fail(m, "urlencode: a text is wanted, not %s", jv_type(&v));
     const struct jstr *s = jv_str(m, v);
     struct jbuf b = {0};
     for (size_t i = 0; i < s->len; i++) {

@@ -202,12 +202,26 @@ struct jnode {
     const struct jfn *fn; /* N_FILTER, N_TEST; NULL: there is none so named */
     /* What a, b, c, args, body are of each type stands in jinja_parse.c. */
     struct jnode *a, *b, *c, *args, *body, *orelse;
-    struct jnode *next; /* of a list */
+    struct jnode *next;  /* of a list */
+    const char **hidden; /* names that its scope hides until they are set */
+    int n_hidden;
+    int uses; /* N_MACRO, N_CALL_BLOCK: enum macro_use */
 };
+enum macro_use { USES_VARARGS = 1, USES_KWARGS = 2, USES_CALLER = 4 };
+
+#define JINJA_NAMES 2048
+/* Names are kept with a number below JINJA_NAMES. */
+int jinja_name_id(const char *name);
+/* Fills hidden and uses (jinja_scope.c); root's body is the template. */
+struct parse_scope {
+    struct arena *mem;
+    const char **hidden; /* room for JINJA_NAMES */
+};
+void jinja_scopes(struct parse_scope *p, struct jnode *root);
 
 struct jinja {
     struct arena mem;
-    struct jnode *body;
+    struct jnode root;  /* its body is the template */
     const char **names; /* all that it speaks of, interned */
     int n_names;
     int64_t steps; /* that a run may take */
@@ -276,6 +290,7 @@ enum jflow { FLOW_ON, FLOW_BREAK, FLOW_CONTINUE };
 /* After a failure every function still returns a value; steps are refused, so
  * that the run ends soon. */
 struct vm {
+    const struct jinja *tpl;
     struct arena mem;
     struct jscope *scope;
     struct jbuf *out;
@@ -326,6 +341,7 @@ struct jval jv_of(const struct jstr *s);
 struct jval jv_list(struct vm *m, enum jseq seq, size_t cap);
 void jlist_push(struct vm *m, struct jlist *l, struct jval v);
 struct jval jv_dict(struct vm *m);
+bool jv_hashable(struct vm *m, const struct jval *key); /* or fails */
 void jdict_put(struct vm *m, struct jdict *d, struct jval key, struct jval v);
 const struct jval *jdict_get(struct vm *m, const struct jdict *d,
                              struct jval key);

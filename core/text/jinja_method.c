@@ -379,7 +379,8 @@ JFN(s_zfill) {
 /* ---- dict ---- */
 
 JFN(d_get) {
-    const struct jval *hit = jdict_get(m, v.u.d, a[0]);
+    const struct jval *hit =
+        jv_hashable(m, &a[0]) ? jdict_get(m, v.u.d, a[0]) : NULL;
     return hit ? *hit : a[1].kind == J_MISSING ? jv_none() : a[1];
 }
 

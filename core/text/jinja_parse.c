@@ -14,11 +14,11 @@
  */
 #include "core/text/jinja_int.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PARSE_DEPTH 100
-#define PARSE_NAMES 2048
 
 struct parser {
     struct jinja *j;
@@ -66,19 +66,33 @@ static struct jnode *node(struct parser *p, enum jtype type, struct jnode *a,
     return n;
 }
 
+struct name {
+    int id;
+    char text[];
+};
+
+int jinja_name_id(const char *name) {
+    return ((const struct name *)(name - offsetof(struct name, text)))->id;
+}
+
+static const char *no_name(void) {
+    static const struct name none = {.id = 0};
+    return none.text;
+}
+
 static const char *intern(struct parser *p, const struct jstr *s) {
-    for (int i = 0; i < p->j->n_names; i++)
-        if (str_eq(s, p->j->names[i]))
-            return p->j->names[i];
-    char *copy = parse_get(p, s->len + 1);
-    if (!copy)
-        return "";
-    memcpy(copy, s->p, s->len);
-    if (p->j->n_names == PARSE_NAMES) {
+    struct jinja *j = p->j;
+    for (int i = 0; i < j->n_names; i++)
+        if (str_eq(s, j->names[i]))
+            return j->names[i];
+    struct name *n = parse_get(p, sizeof *n + s->len + 1);
+    if (n && j->n_names == JINJA_NAMES)
         syntax(p, "too many names");
-        return "";
-    }
-    return p->j->names[p->j->n_names++] = copy;
+    if (p->failed)
+        return no_name();
+    memcpy(n->text, s->p, s->len);
+    n->id = j->n_names;
+    return j->names[j->n_names++] = n->text;
 }
 
 static struct jval const_str(struct parser *p, const struct jstr *s) {
@@ -124,7 +138,7 @@ static void want_op(struct parser *p, const char *op) {
 static const char *want_name(struct parser *p) {
     if (p->t->type != T_NAME) {
         syntax(p, "expected a name");
-        return "";
+        return no_name();
     }
     const char *name = intern(p, &p->t->s);
     next(p);
@@ -942,6 +956,13 @@ static char *parse_source(struct jinja *j, const char *text, size_t *len) {
     return s;
 }
 
+static void find_scopes(struct jinja *j) {
+    struct parse_scope p = {&j->mem, calloc(JINJA_NAMES, sizeof *p.hidden)};
+    CHECK(p.hidden, "out of memory");
+    jinja_scopes(&p, &j->root);
+    free(p.hidden);
+}
+
 struct jinja *jinja_parse(const char *text, size_t len, struct err *err) {
     if (len > JINJA_SOURCE_MAX) {
         err_set(err, ERR_TOOBIG, "chat template of %zu bytes (at most %d)", len,
@@ -955,11 +976,13 @@ struct jinja *jinja_parse(const char *text, size_t len, struct err *err) {
     char *src = parse_source(j, text, &len);
     struct jlex lex = {.mem = &j->mem, .err = err};
     struct parser p = {.j = j, .err = err};
-    j->names = arena_get(&j->mem, PARSE_NAMES * sizeof *j->names);
+    j->names = arena_get(&j->mem, JINJA_NAMES * sizeof *j->names);
     p.failed = !src || !j->names || jinja_lex(&lex, src, len) < 0;
     p.t = lex.t;
     if (!p.failed)
-        j->body = parse_body(&p, NULL);
+        j->root.body = parse_body(&p, NULL);
+    if (!p.failed)
+        find_scopes(j);
     if (!p.failed)
         return j;
     err_set(err, ERR_TOOBIG, "the template is too big");

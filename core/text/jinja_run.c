@@ -72,9 +72,9 @@ static struct jval *scope_find(struct jscope *s, const char *name) {
 
 static struct jval name_load(struct vm *m, const char *name) {
     const struct jval *v = scope_find(m->scope, name);
-    if (v)
+    if (v && v->kind != J_MISSING)
         return *v;
-    const struct jfn *fn = global_find(name);
+    const struct jfn *fn = v ? NULL : global_find(name);
     if (fn)
         return (struct jval){.kind = J_FN, .u.fn = fn};
     struct jval text = jv_text(m, name);
@@ -94,11 +94,27 @@ static void name_store(struct vm *m, const char *name, struct jval v) {
     m->scope->vars = var;
 }
 
-/* A scope that macros made in it may keep. */
-static struct jscope *scope_new(struct vm *m, struct jscope *up) {
+/* Stores under a name of the template that is equal to `word`. */
+static void scope_put(struct vm *m, const char *word, struct jval v) {
+    for (int i = 0; i < m->tpl->n_names; i++)
+        if (strcmp(m->tpl->names[i], word) == 0)
+            name_store(m, m->tpl->names[i], v);
+}
+
+/* A scope that macros made in it may keep; n: the node whose scope it is. */
+static struct jscope *scope_new(struct vm *m, struct jscope *up,
+                                const struct jnode *n) {
     struct jscope *s = vm_get(m, sizeof *s);
-    if (s)
-        s->up = up;
+    if (!s)
+        return NULL;
+    s->up = up;
+    for (int i = 0; i < n->n_hidden; i++) {
+        struct jvar *var = vm_get(m, sizeof *var);
+        if (!var)
+            return NULL;
+        *var = (struct jvar){n->hidden[i], {.kind = J_MISSING}, s->vars};
+        s->vars = var;
+    }
     return s;
 }
 
@@ -462,37 +478,59 @@ static bool vm_enter(struct vm *m) {
     return !m->failed && vm_step(m, 1) && ++m->depth;
 }
 
-/* Binds positional and named arguments to a macro's parameters; what is left
- * over must be used as varargs or kwargs. */
+/* What no parameter takes: varargs, kwargs and caller, if the macro uses them.
+ */
+static void bind_rest(struct vm *m, const struct jmacro *f,
+                      const struct jargs *args, int taken,
+                      const struct jdict *named) {
+    const struct jnode *n = f->node;
+    struct jval rest = jv_list(m, SEQ_TUPLE, 4), kwargs = jv_dict(m);
+    for (int i = taken; i < args->n && rest.kind == J_LIST; i++)
+        jlist_push(m, rest.u.l, args->v[i]);
+    for (int k = 0; k < args->n_kw && kwargs.kind == J_DICT; k++) {
+        const char *name = args->kw[k].name;
+        if (strcmp(name, "caller") == 0 && n->uses & USES_CALLER)
+            scope_put(m, "caller", args->kw[k].val);
+        else if (!jdict_gets(named, name))
+            jdict_put(m, kwargs.u.d, jv_text(m, name), args->kw[k].val);
+    }
+    if (m->failed)
+        return;
+    if (n->uses & USES_VARARGS)
+        scope_put(m, "varargs", rest);
+    else if (rest.u.l->n)
+        vm_fail(m, "macro '%s' takes not more than %d argument(s)", n->name,
+                taken);
+    if (n->uses & USES_KWARGS)
+        scope_put(m, "kwargs", kwargs);
+    else if (kwargs.u.d->n)
+        vm_fail(m, "macro '%s' takes no keyword argument '%s'", n->name,
+                key_text(m, kwargs.u.d->p[0].key));
+}
+
+/* Binds positional and named arguments to a macro's parameters. */
 static void macro_bind(struct vm *m, const struct jmacro *f,
                        const struct jargs *args) {
-    int i = 0, used = 0;
-    for (const struct jnode *p = f->node->args; p; p = p->next, i++) {
-        struct jval v = {.kind = J_MISSING};
+    struct jval named = jv_dict(m);
+    int i = 0;
+    for (const struct jnode *p = f->node->args; p && !m->failed;
+         p = p->next, i++) {
+        struct jval v = {.kind = J_MISSING}, name = jv_text(m, p->name);
         if (i < args->n)
             v = args->v[i];
         for (int k = 0; k < args->n_kw; k++)
-            if (strcmp(args->kw[k].name, p->name) == 0) {
+            if (strcmp(args->kw[k].name, p->name) == 0)
                 v = args->kw[k].val;
-                used++;
-            }
         if (v.kind == J_MISSING && p->a)
             v = eval(m, p->a);
-        struct jval name = jv_text(m, p->name);
         if (v.kind == J_MISSING)
             v = jv_undef(name.kind == J_STR ? name.u.s : NULL);
         name_store(m, p->name, v);
+        if (!m->failed)
+            jdict_put(m, named.u.d, name, v);
     }
-    for (int k = 0; k < args->n_kw; k++)
-        if (strcmp(args->kw[k].name, "caller") == 0) {
-            name_store(m, args->kw[k].name, args->kw[k].val);
-            used++;
-        }
-    if (args->n > i)
-        vm_fail(m, "macro '%s' takes not more than %d argument(s)",
-                f->node->name, i);
-    else if (used < args->n_kw)
-        vm_fail(m, "macro '%s' takes no such keyword argument", f->node->name);
+    if (!m->failed)
+        bind_rest(m, f, args, i, named.u.d);
 }
 
 struct jval macro_call(struct vm *m, const struct jmacro *f,
@@ -503,7 +541,7 @@ struct jval macro_call(struct vm *m, const struct jmacro *f,
     int line = m->line;
     if (!vm_enter(m))
         return jv_undef(NULL);
-    m->scope = scope_new(m, f->scope);
+    m->scope = scope_new(m, f->scope, f->node);
     m->out = &b;
     if (m->scope) {
         macro_bind(m, f, args);
@@ -684,7 +722,7 @@ static const struct jlist *for_items(struct vm *m, const struct jnode *n,
         return l;
     struct jval kept = jv_list(m, SEQ_LIST, l->n);
     for (size_t i = 0; kept.kind == J_LIST && i < l->n && vm_step(m, 1); i++) {
-        m->scope = scope_new(m, outer);
+        m->scope = scope_new(m, outer, n);
         if (m->scope) {
             assign(m, n->a, l->v[i]);
             struct jval v = eval(m, n->c);
@@ -711,11 +749,12 @@ static void run_loop(struct vm *m, const struct jnode *n, struct jval over,
     loop->seen.kind = J_MISSING;
     for (size_t i = 0; i < items->n && vm_step(m, 1); i++) {
         struct jvar *var = vm_get(m, sizeof *var);
-        m->scope = scope_new(m, outer);
+        m->scope = scope_new(m, outer, n);
         if (!m->scope || !var)
             break;
         loop->i = i;
-        *var = (struct jvar){n->name, {.kind = J_LOOP, .u.loop = loop}, NULL};
+        *var = (struct jvar){
+            n->name, {.kind = J_LOOP, .u.loop = loop}, m->scope->vars};
         m->scope->vars = var;
         assign(m, n->a, items->v[i]);
         run_body(m, n->body);
@@ -728,7 +767,7 @@ static void run_loop(struct vm *m, const struct jnode *n, struct jval over,
     m->scope = outer;
     /* as jinja2 does it: when no turn came to the end of the body */
     if (!ended && n->orelse) {
-        m->scope = scope_new(m, outer);
+        m->scope = scope_new(m, outer, n);
         if (m->scope)
             run_body(m, n->orelse);
         m->scope = outer;
@@ -752,13 +791,13 @@ struct jval loop_call(struct vm *m, const struct jloop *l, struct jval items) {
 }
 
 /* What a body prints, in a scope of its own. */
-static struct jval capture(struct vm *m, const struct jnode *body) {
+static struct jval capture(struct vm *m, const struct jnode *n) {
     struct jbuf b = {0}, *out = m->out;
     struct jscope *scope = m->scope;
-    m->scope = scope_new(m, scope);
+    m->scope = scope_new(m, scope, n);
     m->out = &b;
     if (m->scope)
-        run_body(m, body);
+        run_body(m, n->body);
     m->out = out;
     m->scope = scope;
     return jbuf_take(m, &b);
@@ -794,7 +833,7 @@ static void run_call_block(struct vm *m, const struct jnode *n) {
 }
 
 static void run_with(struct vm *m, const struct jnode *n) {
-    struct jscope *outer = m->scope, *inner = scope_new(m, outer);
+    struct jscope *outer = m->scope, *inner = scope_new(m, outer, n);
     for (const struct jnode *t = n->args; t && inner; t = t->next->next) {
         struct jval v = eval(m, t->next);
         m->scope = inner;
@@ -808,7 +847,7 @@ static void run_with(struct vm *m, const struct jnode *n) {
 }
 
 static void run_generation(struct vm *m, const struct jnode *n) {
-    struct jval v = capture(m, n->body);
+    struct jval v = capture(m, n);
     size_t at = m->out->len;
     put_str(m, m->out, v);
     for (; at < m->out->len; at++)
@@ -816,7 +855,7 @@ static void run_generation(struct vm *m, const struct jnode *n) {
 }
 
 static void run_filter_block(struct vm *m, const struct jnode *n) {
-    struct jval v = filter_text(m, n->a, capture(m, n->body));
+    struct jval v = filter_text(m, n->a, capture(m, n));
     if (v.kind == J_STR)
         jbuf_str(m, m->out, v.u.s);
     else
@@ -831,7 +870,7 @@ static void run_one(struct vm *m, const struct jnode *n) {
     case N_FOR: run_loop(m, n, eval(m, n->b), 0); break;
     case N_SET: assign(m, n->a, eval(m, n->b)); break;
     case N_SET_BLOCK:
-        assign(m, n->a, filter_text(m, n->b, capture(m, n->body)));
+        assign(m, n->a, filter_text(m, n->b, capture(m, n)));
         break;
     case N_MACRO: name_store(m, n->name, make_macro(m, n)); break;
     case N_CALL_BLOCK: run_call_block(m, n); break;
@@ -869,17 +908,20 @@ static void load_vars(struct vm *m, const struct jinja *j, const json_t *vars) {
 
 int jinja_render(const struct jinja *j, const json_t *vars,
                  struct jinja_out *out, struct err *err) {
-    struct jscope scope = {0};
+    struct jscope given = {0};
     struct jbuf b = {0};
     struct vm m = {.mem.max = JINJA_MEMORY_MAX,
-                   .scope = &scope,
+                   .tpl = j,
+                   .scope = &given,
                    .out = &b,
                    .steps_max = j->steps,
                    .err = err,
                    .deadline_us = clock_mono_us() + JINJA_TIME_MS * 1000};
     memset(out, 0, sizeof *out);
     load_vars(&m, j, vars);
-    run_body(&m, j->body);
+    m.scope = scope_new(&m, &given, &j->root);
+    if (m.scope)
+        run_body(&m, j->root.body);
     if (!m.failed) {
         out->text = malloc(b.len + 1);
         out->mark = malloc(b.len + 1);

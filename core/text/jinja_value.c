@@ -84,17 +84,22 @@ const struct jval *jdict_gets(const struct jdict *d, const char *key) {
     return NULL;
 }
 
+bool jv_hashable(struct vm *m, const struct jval *key) {
+    if (key->kind != J_DICT &&
+        (key->kind != J_LIST || key->u.l->seq != SEQ_LIST))
+        return true;
+    vm_fail(m, "unhashable type: '%s'", jv_type(key));
+    return false;
+}
+
 void jdict_put(struct vm *m, struct jdict *d, struct jval key, struct jval v) {
     struct jval *old = (struct jval *)jdict_get(m, d, key);
     if (old) {
         *old = v;
         return;
     }
-    if (key.kind == J_DICT ||
-        (key.kind == J_LIST && key.u.l->seq == SEQ_LIST)) {
-        vm_fail(m, "unhashable type: '%s'", jv_type(&key));
+    if (!jv_hashable(m, &key))
         return;
-    }
     if (d->n == d->cap) {
         size_t cap = d->cap ? 2 * d->cap : 8;
         struct jpair *p = vm_get(m, cap * sizeof *p);
@@ -398,7 +403,7 @@ bool jv_in(struct vm *m, struct jval a, struct jval in) {
         return false;
     }
     if (in.kind == J_DICT)
-        return jdict_get(m, in.u.d, a) != NULL;
+        return jv_hashable(m, &a) && jdict_get(m, in.u.d, a) != NULL;
     const struct jlist *l = jv_iter(m, in);
     for (size_t i = 0; l && i < l->n; i++)
         if (jv_is(m, l->v[i], a))
@@ -509,12 +514,14 @@ static void repr_str(struct vm *m, struct jbuf *b, const struct jstr *s) {
     bool single = memchr(s->p, '\'', s->len), twice = memchr(s->p, '"', s->len);
     char quote = single && !twice ? '"' : '\'';
     size_t k;
+    jbuf_puts(m, b, s->is_safe ? "Markup(" : "");
     jbuf_put(m, b, &quote, 1, 0);
     for (size_t i = 0; i < s->len && vm_step(m, 0); i += k) {
         uint32_t c = utf8_get(s->p + i, s->len - i, &k);
         repr_char(m, b, c, quote, str_mark(s, i));
     }
     jbuf_put(m, b, &quote, 1, 0);
+    jbuf_puts(m, b, s->is_safe ? ")" : "");
 }
 
 static void repr_range(struct vm *m, struct jbuf *b, const struct jlist *l) {
