@@ -26,6 +26,7 @@ struct parser {
     struct err *err;
     int depth, loops, maybe; /* maybe: inside a condition */
     bool failed;
+    const struct jnode *unknown; /* the first filter or test that is */
 };
 
 static struct jnode *parse_expr(struct parser *p, bool cond);
@@ -402,13 +403,11 @@ static struct jnode *parse_postfix(struct parser *p, struct jnode *n) {
     return n;
 }
 
-/* Filters and tests that no table has fail here, but for those inside a
+/* Filters and tests that no table has fail the template, but for those inside a
  * condition, which may never run. */
-static void check_known(struct parser *p, const struct jnode *n,
-                        const char *what) {
-    struct jstr s = {.p = n->name, .len = strlen(n->name)};
-    if (!n->fn && !p->maybe)
-        parse_fail(p, ERR_UNSUPPORTED, what, &s);
+static void check_known(struct parser *p, const struct jnode *n) {
+    if (!n->fn && !p->maybe && !p->unknown)
+        p->unknown = n;
 }
 
 static struct jnode *parse_filter(struct parser *p, struct jnode *a) {
@@ -417,7 +416,7 @@ static struct jnode *parse_filter(struct parser *p, struct jnode *a) {
         return NULL;
     n->name = want_name(p);
     n->fn = filter_find(n->name);
-    check_known(p, n, "no filter named");
+    check_known(p, n);
     if (is_op(p, "("))
         n->args = parse_args(p);
     return n;
@@ -437,7 +436,7 @@ static struct jnode *parse_test(struct parser *p, struct jnode *a) {
     bool negated = skip_word(p, "not");
     n->name = want_name(p);
     n->fn = test_find(n->name);
-    check_known(p, n, "no test named");
+    check_known(p, n);
     if (is_op(p, "("))
         n->args = parse_args(p);
     else if (is_word(p, "is"))
@@ -606,8 +605,10 @@ static struct jnode *parse_expr(struct parser *p, bool cond) {
         return NULL;
     if (++p->depth > PARSE_DEPTH)
         return syntax(p, "expressions nest too deep");
+    const struct jnode *before = p->unknown;
     struct jnode *n = parse_or(p);
     while (cond && !p->failed && skip_word(p, "if")) {
+        p->unknown = before; /* what stands before the if may never run */
         p->maybe++;
         struct jnode *test = parse_or(p);
         n = node(p, N_COND, test, n);
@@ -956,6 +957,13 @@ static char *parse_source(struct jinja *j, const char *text, size_t *len) {
     return s;
 }
 
+static void unknown_name(struct parser *p) {
+    p->failed = true;
+    err_set(p->err, ERR_UNSUPPORTED, "line %d: no %s named '%.60s'",
+            p->unknown->line, p->unknown->type == N_TEST ? "test" : "filter",
+            p->unknown->name);
+}
+
 static void find_scopes(struct jinja *j) {
     struct parse_scope p = {&j->mem, calloc(JINJA_NAMES, sizeof *p.hidden)};
     CHECK(p.hidden, "out of memory");
@@ -981,6 +989,8 @@ struct jinja *jinja_parse(const char *text, size_t len, struct err *err) {
     p.t = lex.t;
     if (!p.failed)
         j->root.body = parse_body(&p, NULL);
+    if (!p.failed && p.unknown)
+        unknown_name(&p);
     if (!p.failed)
         find_scopes(j);
     if (!p.failed)
