@@ -3,7 +3,7 @@
  * it: a world of simple sentences, questions and answers, drawn from tables
  * by a counter-based generator, so that every machine makes the same bytes.
  *
- * The model has the architecture of Qwen 3 (0.9 M parameters) and a tokenizer
+ * The model has the architecture of Qwen 3 (2.6 M parameters) and a tokenizer
  * of its own, learnt from the same text. `make starter` writes it untrained,
  * trains it with `fettle run sft`, and puts it into core/starter/model.
  */

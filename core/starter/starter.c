@@ -13,12 +13,12 @@
 #include <string.h>
 
 #define VOCAB 1024
-#define WIDTH 128
-#define LAYERS 4
-#define HEADS 4
-#define KV_HEADS 2
+#define WIDTH 192
+#define LAYERS 6
+#define HEADS 6
+#define KV_HEADS 3
 #define HEAD_DIM 32
-#define FFN 384
+#define FFN 512
 #define CONTEXT 1024
 
 #define INIT_SEED 7
@@ -112,7 +112,7 @@ static int init_fill(void *arg, int i, void *out, struct err *err) {
     uint16_t *w = out;
     int64_t n = t->shape[0] * (t->rank == 2 ? t->shape[1] : 1);
     bool residual = strstr(t->name, "o_proj") || strstr(t->name, "down_proj");
-    float range = residual ? 0.0346410162f * 0.353553391f : 0.0346410162f;
+    float range = residual ? 0.0346410162f * 0.288675135f : 0.0346410162f;
     uint64_t stream = rng_stream(t->name);
     for (int64_t k = 0; k < n; k++) {
         float u = rng_uniform(INIT_SEED, stream, (uint64_t)k);
