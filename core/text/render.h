@@ -176,6 +176,7 @@ enum {
     FAM_FOLDS = 1 << 7,    /* the system's text opens the first user's turn */
     FAM_SYSTEM = 1 << 8,   /* there always is a system message */
     FAM_REOPENS = 1 << 11, /* an answer closes the block of the prompt */
+    FAM_JOINS = 1 << 12,   /* as FAM_GROUPS, but not in compat */
     FAM_PARTS = 1 << 9,    /* takes reasoning and more than one part */
 };
 /* When an answer without reasoning is given an empty block. */
@@ -284,8 +285,7 @@ int tools_dsml(const struct rich *json, struct rich *to, struct err *err);
 int ts_kimi(struct buf *b, const json_t *function, struct err *err);
 void ts_harmony(struct buf *b, const json_t *function);
 /* The calls of a message, in the family's words. */
-int calls_write(const struct family *f, const struct msg *m, struct rich *to,
-                struct err *err);
+int calls_write(const struct turn *t, struct rich *to, struct err *err);
 
 /* A renderer that is no row of the table, e.g. a checkpoint's template. */
 struct render_source {

@@ -23,13 +23,15 @@ static json_t *call_args(const struct call *c, struct err *err) {
     return py_loads(c->args, c->args_len, "arguments of a tool call", err);
 }
 
-static int call_json(const struct call *c, struct rich *to, struct err *err) {
+/* JSON is escaped to ASCII by the cookbook, not by the models' templates. */
+static int call_json(const struct turn *t, const struct call *c,
+                     struct rich *to, struct err *err) {
     json_t *args = call_args(c, err);
     if (!args)
         return -1;
     json_t *j = json_pack("{s:s, s:o}", "name", c->name, "arguments", args);
     rich_fmt(to, "<tool_call>\n");
-    put_json(to, j, PY_ASCII);
+    put_json(to, j, t->c->is_compat ? PY_ASCII : 0);
     rich_fmt(to, "\n</tool_call>");
     json_decref(j);
     return 0;
@@ -37,9 +39,9 @@ static int call_json(const struct call *c, struct rich *to, struct err *err) {
 
 /* The pairs of a call's arguments, one by one. */
 typedef void pair_fn(struct rich *to, const char *key, const json_t *v,
-                     const struct family *f);
+                     const struct turn *t);
 
-static int each_pair(const struct call *c, const struct family *f, pair_fn *fn,
+static int each_pair(const struct turn *t, const struct call *c, pair_fn *fn,
                      struct rich *to, struct err *err) {
     json_t *args = call_args(c, err), *v;
     const char *key;
@@ -50,37 +52,37 @@ static int each_pair(const struct call *c, const struct family *f, pair_fn *fn,
             ? 0
             : err_set(err, ERR_INVAL,
                       "arguments of %.64s: a JSON object is wanted", c->name);
-    json_object_foreach(args, key, v) fn(to, key, v, f);
+    json_object_foreach(args, key, v) fn(to, key, v, t);
     json_decref(args);
     return rc;
 }
 
 static void pair_xml(struct rich *to, const char *key, const json_t *v,
-                     const struct family *f) {
+                     const struct turn *t) {
     rich_fmt(to, "<parameter=");
     put_data(to, key);
     rich_fmt(to, ">\n");
     if (json_is_object(v) || json_is_array(v) ||
-        (f->values == VALUES_JSON && !json_is_string(v)))
-        put_json(to, v, PY_ASCII);
+        (t->f->values == VALUES_JSON && !json_is_string(v)))
+        put_json(to, v, t->c->is_compat ? PY_ASCII : 0);
     else
         py_str(&to->text, v);
     rich_fmt(to, "\n</parameter>\n");
 }
 
-static int call_xml(const struct call *c, const struct family *f,
-                    struct rich *to, struct err *err) {
+static int call_xml(const struct turn *t, const struct call *c, struct rich *to,
+                    struct err *err) {
     rich_fmt(to, "<tool_call>\n<function=");
     put_data(to, c->name);
     rich_fmt(to, ">\n");
-    int rc = each_pair(c, f, pair_xml, to, err);
+    int rc = each_pair(t, c, pair_xml, to, err);
     rich_fmt(to, "</function>\n</tool_call>");
     return rc;
 }
 
 static void pair_arg_key(struct rich *to, const char *key, const json_t *v,
-                         const struct family *f) {
-    (void)f;
+                         const struct turn *t) {
+    (void)t;
     rich_fmt(to, "<arg_key>");
     put_data(to, key);
     rich_fmt(to, "</arg_key><arg_value>");
@@ -91,11 +93,11 @@ static void pair_arg_key(struct rich *to, const char *key, const json_t *v,
     rich_fmt(to, "</arg_value>");
 }
 
-static int call_arg_key(const struct call *c, const struct family *f,
+static int call_arg_key(const struct turn *t, const struct call *c,
                         struct rich *to, struct err *err) {
     rich_fmt(to, "<tool_call>");
     put_data(to, c->name);
-    int rc = each_pair(c, f, pair_arg_key, to, err);
+    int rc = each_pair(t, c, pair_arg_key, to, err);
     rich_fmt(to, "</tool_call>");
     return rc;
 }
@@ -176,8 +178,9 @@ static const char *const calls_frame[][3] = {
     [CALLS_GEMMA4] = {"", "", ""},
 };
 
-int calls_write(const struct family *f, const struct msg *m, struct rich *to,
-                struct err *err) {
+int calls_write(const struct turn *t, struct rich *to, struct err *err) {
+    const struct family *f = t->f;
+    const struct msg *m = t->m;
     bool tokens = f->calls_style == CALLS_TOKENS || f->calls_style == CALLS_IDS;
     const char *const *frame = calls_frame[tokens ? 0 : f->calls_style];
     int rc = 0;
@@ -188,10 +191,10 @@ int calls_write(const struct family *f, const struct msg *m, struct rich *to,
         const char *sep = tokens ? f->calls_sep : frame[1];
         rich_fmt(to, i && sep ? sep : "");
         switch (f->calls_style) {
-        case CALLS_JSON: rc = call_json(&m->call[i], to, err); break;
-        case CALLS_XML: rc = call_xml(&m->call[i], f, to, err); break;
+        case CALLS_JSON: rc = call_json(t, &m->call[i], to, err); break;
+        case CALLS_XML: rc = call_xml(t, &m->call[i], to, err); break;
         case CALLS_DSML: rc = call_dsml(&m->call[i], to, err); break;
-        case CALLS_ARG_KEY: rc = call_arg_key(&m->call[i], f, to, err); break;
+        case CALLS_ARG_KEY: rc = call_arg_key(t, &m->call[i], to, err); break;
         case CALLS_GEMMA4: rc = call_gemma4(&m->call[i], to, err); break;
         default: call_tokens(f, &m->call[i], i, to); break;
         }

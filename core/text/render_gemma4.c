@@ -284,8 +284,12 @@ static void gemma4_header(struct turn *t) {
     }
     if (p && strcmp(end_of(t->c, (size_t)prev), "<turn|>") == 0)
         script_fmt(t->s, "\n");
-    if (model && p && p->role == ROLE_ASSISTANT && (!t->is_suffix || p->n_call))
+    if (model && p && p->role == ROLE_ASSISTANT &&
+        (!t->is_suffix || p->n_call)) {
+        if (t->is_suffix && t->f->hint && turn_follows(t, ROLE_TOOL))
+            script_fmt(t->s, t->f->think[0]);
         return;
+    }
     script_fmt(t->s, "<|turn>");
     if (model)
         script_fmt(t->s, "model");
@@ -298,8 +302,10 @@ static void put_text(struct turn *t, size_t i) {
     struct rich text;
     rich_init(&text);
     msg_text(&t->c->m[i], &text);
+    bool system = i == 0 && t->c->m[0].role == ROLE_SYSTEM; /* is trimmed */
     script_unit(t->s, (int64_t)i, true);
-    script_view(t->s, view_strip(view_of(&text), NULL, BOTH));
+    script_view(t->s, system ? view_of(&text)
+                             : view_strip(view_of(&text), NULL, BOTH));
     rich_release(&text);
 }
 
@@ -317,7 +323,7 @@ static int gemma4_answer(struct turn *t, struct err *err) {
             rich_view(&body, view_of(&t->m->part[i].text));
             rich_fmt(&body, t->f->think[1]);
         }
-    int rc = calls_write(t->f, t->m, &body, err);
+    int rc = calls_write(t, &body, err);
     turn_unit(t, true);
     script_rich(t->s, &body);
     rich_release(&body);
@@ -389,11 +395,11 @@ static int gemma4_prepare(const struct render *r, struct chat *c,
         c->m[0].role = ROLE_SYSTEM;
         c->m[0].role_name = "system";
     }
-    if (!hint)
+    if (!hint && (c->n == 0 || c->m[0].role != ROLE_SYSTEM))
         return 0;
     rich_init(&all);
     rich_init(&text);
-    rich_fmt(&all, hint);
+    rich_fmt(&all, hint ? hint : "");
     if (c->n && c->m[0].role == ROLE_SYSTEM)
         msg_text(&c->m[0], &text);
     else

@@ -82,7 +82,7 @@ static int deepseek3_output(struct turn *t, struct err *err) {
         turn_unit(t, true);
         script_fmt(t->s, "<think></think>");
     }
-    int rc = calls_write(t->f, t->m, &body, err);
+    int rc = calls_write(t, &body, err);
     turn_unit(t, true);
     script_rich(t->s, &body);
     if (t->m->role == ROLE_TOOL)
@@ -259,7 +259,7 @@ static int deepseek4_output(struct turn *t, struct err *err) {
     if (t->m->role == ROLE_ASSISTANT && keeps4(t))
         rich_fmt(&body, t->f->think[1]);
     msg_text(t->m, &body);
-    rc = calls_write(t->f, t->m, &body, err);
+    rc = calls_write(t, &body, err);
     turn_unit(t, true);
     script_rich(t->s, &body);
     if (t->m->role == ROLE_ASSISTANT)
@@ -400,7 +400,7 @@ static int glm_answer(struct turn *t, struct err *err) {
     rich_fmt(&body, t->f->think[1] ? t->f->think[1] : "");
     rich_view(&body, t->f->think[1] ? view_strip(view_of(&text), NULL, BOTH)
                                     : view_of(&text));
-    int rc = calls_write(t->f, t->m, &body, err);
+    int rc = calls_write(t, &body, err);
     turn_unit(t, true);
     script_rich(t->s, &body);
     const char *end = glm_end(t, t->i);
@@ -510,7 +510,7 @@ static int kimi_output(struct turn *t, struct err *err) {
         kimi_think(t, &body);
     msg_text(t->m, &body);
     if (t->m->role == ROLE_ASSISTANT)
-        rc = calls_write(t->f, t->m, &body, err);
+        rc = calls_write(t, &body, err);
     turn_unit(t, true);
     script_rich(t->s, &body);
     script_fmt(t->s, t->f->tail[t->m->role]);
@@ -576,7 +576,7 @@ static int harmony_output(struct turn *t, struct err *err) {
     rich_init(&body);
     if (role == ROLE_ASSISTANT) {
         harmony_answer(t, &body);
-        rc = calls_write(t->f, t->m, &body, err);
+        rc = calls_write(t, &body, err);
     } else {
         rich_fmt(&body, role == ROLE_TOOL ? "<|channel|>commentary" : "");
         rich_fmt(&body, "<|message|>");

@@ -10,6 +10,8 @@ struct tools {
     const struct render *r;
     const json_t *list;
     struct rich system; /* the user's own */
+    bool compat;
+    int json; /* of py_dumps(): the cookbook escapes, templates do not */
 };
 
 /* {"type":"function","function":{…}} or the function itself. */
@@ -68,7 +70,7 @@ static void json_text(const struct tools *t, struct rich *to) {
     rich_fmt(to, "# Tools\n\nYou may call one or more functions to assist with "
                  "the user query.\n\nYou are provided with function signatures "
                  "within <tools></tools> XML tags:\n<tools>\n");
-    put_lines(t->list, true, PY_ASCII, to);
+    put_lines(t->list, true, t->json, to);
     rich_fmt(to,
              "\n</tools>\n\nFor each function call, return a json object with "
              "function name and arguments within <tool_call></tool_call> XML "
@@ -95,16 +97,17 @@ static const char xml_tail[] =
 
 static void xml_lines(const struct tools *t, struct rich *to) {
     rich_fmt(to, xml_head);
-    put_lines(t->list, false, PY_ASCII, to);
+    put_lines(t->list, !t->compat, t->json, to); /* templates wrap */
     rich_fmt(to, xml_tail);
 }
 
-static void put_element(struct rich *to, const char *name, const json_t *v) {
+static void put_element(struct rich *to, const char *name, const json_t *v,
+                        int json) {
     rich_fmt(to, "<");
     put_str(to, name);
     rich_fmt(to, ">");
     if (json_is_object(v) || json_is_array(v))
-        py_dumps(&to->text, v, PY_ASCII);
+        py_dumps(&to->text, v, json);
     else
         py_str(&to->text, v);
     rich_fmt(to, "</");
@@ -113,7 +116,7 @@ static void put_element(struct rich *to, const char *name, const json_t *v) {
 }
 
 static void put_extra(struct rich *to, const json_t *o,
-                      const char *const *known) {
+                      const char *const *known, int json) {
     const char *key;
     json_t *v;
     json_object_foreach((json_t *)o, key, v) {
@@ -121,7 +124,7 @@ static void put_extra(struct rich *to, const json_t *o,
         while (known[i] && strcmp(known[i], key) != 0)
             i++;
         if (!known[i])
-            put_element(to, key, v);
+            put_element(to, key, v, json);
     }
 }
 
@@ -141,7 +144,7 @@ static void put_trimmed(struct rich *to, const char *name, const char *text) {
 }
 
 static void xml_parameter(struct rich *to, const char *name,
-                          const json_t *fields) {
+                          const json_t *fields, int json) {
     static const char *const known[] = {"name", "type", "description", "enum",
                                         NULL};
     const json_t *type = json_object_get(fields, "type");
@@ -158,10 +161,10 @@ static void xml_parameter(struct rich *to, const char *name,
         put_trimmed(to, "description", tool_str(fields, "description"));
     if (values) {
         rich_fmt(to, "<enum>");
-        py_dumps(&to->text, values, PY_ASCII);
+        py_dumps(&to->text, values, json);
         rich_fmt(to, "</enum>\n");
     }
-    put_extra(to, fields, known);
+    put_extra(to, fields, known, json);
     rich_fmt(to, "</parameter>\n");
 }
 
@@ -175,7 +178,7 @@ static bool is_blank(const char *s) {
     return blank;
 }
 
-static void xml_function(struct rich *to, const json_t *f) {
+static void xml_function(struct rich *to, const json_t *f, int json) {
     static const char *const known[] = {"type", "name", "description",
                                         "parameters", NULL};
     static const char *const known_in[] = {"type", "properties", "required",
@@ -191,15 +194,15 @@ static void xml_function(struct rich *to, const json_t *f) {
         put_trimmed(to, "description", tool_str(f, "description"));
     rich_fmt(to, "<parameters>\n");
     json_object_foreach(json_object_get(p, "properties"), key, v)
-        xml_parameter(to, key, v);
-    put_extra(to, p, known_in);
+        xml_parameter(to, key, v, json);
+    put_extra(to, p, known_in, json);
     if (required) {
         rich_fmt(to, "<required>");
-        py_dumps(&to->text, required, PY_ASCII);
+        py_dumps(&to->text, required, json);
         rich_fmt(to, "</required>\n");
     }
     rich_fmt(to, "</parameters>\n");
-    put_extra(to, f, known);
+    put_extra(to, f, known, json);
     rich_fmt(to, "</function>");
 }
 
@@ -209,7 +212,7 @@ static void xml_declarations(const struct tools *t, struct rich *to) {
     rich_fmt(to, xml_head);
     json_array_foreach((json_t *)t->list, i, tool) {
         rich_fmt(to, i ? "\n" : "");
-        xml_function(to, tool_function(tool));
+        xml_function(to, tool_function(tool), t->json);
     }
     rich_fmt(to, xml_tail);
 }
@@ -227,7 +230,7 @@ static void deepseek3_text(const struct tools *t, struct rich *to) {
         put_str(to, tool_str(f, "description"));
         rich_fmt(to, "\n\nParameters: ");
         if (p)
-            py_dumps(&to->text, p, PY_ASCII);
+            py_dumps(&to->text, p, t->json);
         else
             rich_fmt(to, "{}");
     }
@@ -407,9 +410,8 @@ static int put_tools(const struct tools *t, struct chat *c, struct err *err) {
     case TOOLS_KIMI_JSON:
     case TOOLS_KIMI_TS:
         to = put_message(c, 0, ROLE_SYSTEM, "system");
-        if (own)
-            rich_view(to, view_of(&t->system));
-        else
+        rich_view(to, view_of(&t->system));
+        if (!own)
             rich_fmt(to, system);
         to = put_message(c, 0, ROLE_DECLARE, "tool_declare");
         if (t->r->family->tools == TOOLS_KIMI_TS)
@@ -437,7 +439,10 @@ static int put_tools(const struct tools *t, struct chat *c, struct err *err) {
 }
 
 int tools_declare(const struct render *r, struct chat *c, struct err *err) {
-    struct tools t = {.r = r, .list = c->tools};
+    struct tools t = {.r = r,
+                      .list = c->tools,
+                      .compat = c->is_compat,
+                      .json = c->is_compat ? PY_ASCII : 0};
     if (!c->tools)
         return 0;
     if (tools_check(c->tools, err) < 0)
@@ -449,6 +454,8 @@ int tools_declare(const struct render *r, struct chat *c, struct err *err) {
     if (system) {
         msg_text(&c->m[0], &t.system);
         chat_remove(c, 0);
+    } else if (r->family->system) {
+        rich_fmt(&t.system, r->family->system);
     }
     c->is_declared = true;
     int rc = put_tools(&t, c, err);

@@ -84,9 +84,13 @@ void turn_parts(const struct turn *t, bool with_thinking, struct rich *to) {
     }
 }
 
+/* The cookbook keeps reasoning in the last message alone, templates in all of
+ * the current turn. */
 bool turn_strips(const struct turn *t) {
+    bool current =
+        t->is_last || (!t->c->is_compat && (int64_t)t->i > t->last_user);
     return (t->f->flags & FAM_STRIPS) && t->m->role == ROLE_ASSISTANT &&
-           !t->is_last;
+           !current;
 }
 
 int turn_check(const struct turn *t, struct err *err) {
@@ -108,7 +112,8 @@ static void put_tail(struct turn *t) {
 }
 
 static bool is_grouped(const struct turn *t) {
-    return (t->f->flags & FAM_GROUPS) && t->m->role == ROLE_TOOL;
+    unsigned groups = FAM_GROUPS | (t->c->is_compat ? 0 : FAM_JOINS);
+    return (t->f->flags & groups) && t->m->role == ROLE_TOOL;
 }
 
 /* ---- plain ---- */
@@ -154,7 +159,7 @@ static int plain_output(struct turn *t, struct err *err) {
     script_fmt(t->s, tool ? t->f->result[0] : "");
     script_view(t->s, v);
     script_fmt(t->s, tool ? t->f->result[1] : "");
-    int rc = calls_write(t->f, t->m, &calls, err);
+    int rc = calls_write(t, &calls, err);
     if (calls.text.len && view_len(&v) && t->f->calls_style == CALLS_JSON)
         script_fmt(t->s, "\n");
     script_rich(t->s, &calls);
@@ -201,15 +206,23 @@ static int plain_prepare(const struct render *r, struct chat *c,
 /* ---- Qwen 3 ---- */
 
 static void qwen3_header(struct turn *t) {
+    if (is_grouped(t) && turn_follows(t, ROLE_TOOL)) {
+        turn_unit(t, false);
+        script_fmt(t->s, "\n");
+        return;
+    }
     turn_head(t);
     if (t->is_suffix && t->f->open)
         script_fmt(t->s, t->f->open);
 }
 
-/* Is this the answer whose reasoning is framed, even when there is none? */
+/* Is this an answer whose reasoning is framed? The last one's even when there
+ * is none. */
 static bool qwen3_frames(const struct turn *t) {
+    bool keeps = t->is_last || !(t->f->flags & FAM_STRIPS) ||
+                 (!turn_strips(t) && msg_has_thinking(t->m, false));
     return (t->f->flags & FAM_THINKS) && t->m->role == ROLE_ASSISTANT &&
-           t->last_user >= 0 && (t->is_last || !(t->f->flags & FAM_STRIPS));
+           t->last_user >= 0 && keeps;
 }
 
 static void put_frame(const struct turn *t, struct view v, struct rich *to) {
@@ -255,6 +268,13 @@ static bool qwen3_string(const struct turn *t, struct rich *to) {
     return true;
 }
 
+static bool has_text_part(const struct msg *m) {
+    for (size_t i = 0; i < m->n_part; i++)
+        if (!m->part[i].is_thinking && m->part[i].text.text.len)
+            return true;
+    return false;
+}
+
 static void qwen3_body(const struct turn *t, struct rich *to) {
     bool frames = qwen3_frames(t);
     bool has = msg_has_thinking(t->m, t->c->is_compat);
@@ -264,7 +284,7 @@ static void qwen3_body(const struct turn *t, struct rich *to) {
         qwen3_parts(t, frames, &body);
     else if (!frames || !t->c->is_compat || !qwen3_string(t, &body))
         rich_view(&body, view_of(&t->m->part[0].text));
-    bool text = body.text.len > 0;
+    bool text = t->c->is_compat ? body.text.len > 0 : has_text_part(t->m);
     if (t->m->role == ROLE_TOOL)
         rich_fmt(to, t->f->result[0]);
     if (frames && !has)
@@ -292,12 +312,13 @@ static int qwen3_output(struct turn *t, struct err *err) {
                        t->f->name);
     rich_init(&body);
     qwen3_body(t, &body);
-    int rc = calls_write(t->f, t->m, &body, err);
+    int rc = calls_write(t, &body, err);
     turn_unit(t, true);
     t->s->next.is_literal = true;
     script_rich(t->s, &body);
     turn_unit(t, true);
-    put_tail(t);
+    if (!is_grouped(t) || !turn_precedes(t, ROLE_TOOL))
+        put_tail(t);
     rich_release(&body);
     return rc;
 }
@@ -313,13 +334,6 @@ static bool ends_line(const char *s) {
 static bool xml_last(const struct turn *t) {
     return t->is_last ||
            (t->f->none_when == NONE_MARKED && (int64_t)t->i >= t->last_user);
-}
-
-static bool has_text_part(const struct msg *m) {
-    for (size_t i = 0; i < m->n_part; i++)
-        if (!m->part[i].is_thinking && m->part[i].text.text.len)
-            return true;
-    return false;
 }
 
 /* Nemotron marks every answer without reasoning, also where it was dropped. */
@@ -392,8 +406,7 @@ static struct view xml_part(const struct turn *t, size_t i) {
 }
 
 static void xml_text(const struct turn *t, struct rich *to) {
-    bool keeps = !(t->f->flags & FAM_STRIPS) || xml_last(t) ||
-                 t->m->role != ROLE_ASSISTANT;
+    bool keeps = !turn_strips(t) || xml_last(t);
     for (size_t i = 0; i < t->m->n_part; i++) {
         bool thinking = t->m->part[i].is_thinking;
         if (thinking && !keeps)
@@ -417,7 +430,8 @@ static bool xml_is_visible(const struct turn *t) {
 
 /* What stands between the text and the calls. */
 static const char *xml_lead(const struct turn *t) {
-    bool thinks = !t->m->is_text && msg_has_thinking(t->m, true);
+    bool thinks = !t->m->is_text && msg_has_thinking(t->m, true) &&
+                  (t->c->is_compat || !turn_strips(t) || xml_last(t));
     if (t->f->none_when == NONE_MARKED)
         return thinks && !has_text_part(t->m) && ends_line(t->f->think[1])
                    ? ""
@@ -438,11 +452,15 @@ static int xml_output(struct turn *t, struct err *err) {
     rich_fmt(&body, tool ? t->f->result[1] : "");
     if (t->m->n_call)
         rich_fmt(&body, xml_lead(t));
-    int rc = calls_write(t->f, t->m, &body, err);
+    int rc = calls_write(t, &body, err);
     if (t->m->n_call && t->f->none_when == NONE_MARKED)
         rich_fmt(&body, "\n");
     turn_unit(t, true);
-    script_rich(t->s, &body);
+    /* Nemotron's template strips the whole; the cookbook only strings. */
+    bool whole = t->f->none_when == NONE_MARKED && !t->c->is_compat &&
+                 t->m->role == ROLE_ASSISTANT && !t->m->n_call;
+    script_view(t->s, whole ? view_strip(view_of(&body), NULL, RIGHT)
+                            : view_of(&body));
     if (!is_grouped(t) || !turn_precedes(t, ROLE_TOOL))
         put_tail(t);
     rich_release(&body);
