@@ -538,7 +538,8 @@ static int chat_open(const struct render *r, const json_t *messages, int flags,
         return -1;
     if (r->source.write)
         return 0;
-    if (!c->is_compat && (r->family->flags & FAM_PARTS))
+    if (!c->is_compat &&
+        (r->family->flags & (FAM_PARTS | FAM_AS_SAID)) == FAM_PARTS)
         chat_split_thinking(c);
     if (tools_declare(r, c, err) < 0)
         return -1;

@@ -177,6 +177,7 @@ enum {
     FAM_SYSTEM = 1 << 8,   /* there always is a system message */
     FAM_REOPENS = 1 << 11, /* an answer closes the block of the prompt */
     FAM_JOINS = 1 << 12,   /* as FAM_GROUPS, but not in compat */
+    FAM_AS_SAID = 1 << 13, /* <think> in a text is what was said */
     FAM_PARTS = 1 << 9,    /* takes reasoning and more than one part */
 };
 /* When an answer without reasoning is given an empty block. */
