@@ -154,9 +154,10 @@ $(BUILD)/peer/%: $(BUILD)/tests/peer/%.o $(foreach m,$(LIBS_text),$(BUILD)/lib/$
 	@mkdir -p $(@D)
 	@$(CC) $(SANFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS)
 
-peer: all $(BUILD)/peer/jinja ## against PyTorch, transformers and peft (PYTHON names one that has them)
+peer: all $(BUILD)/peer/jinja $(BUILD)/peer/pieces ## against PyTorch, transformers and peft (PYTHON names one that has them)
 	@$(or $(PYTHON),python3) tests/peer/jinja.py $(abspath $(BUILD)/peer/jinja)
 	@$(or $(PYTHON),python3) tests/peer/parity.py $(abspath $(BUILD)/fettle)
+	@$(or $(PYTHON),python3) tests/peer/splits.py $(abspath $(BUILD)/peer/pieces)
 	@$(or $(PYTHON),python3) tests/peer/check.py $(abspath $(BUILD)/fettle)
 
 check: test asan kill ## all that CI runs

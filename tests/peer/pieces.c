@@ -5,7 +5,8 @@
  * CONF: a file {"pre_tokenizer":…} or {"normalizer":…}. TEXTS: u32 length and
  * bytes, each. PIECES, for each text: u32 count, then for each piece u32 from
  * and to (characters of the text), u32 length and bytes. A normalizer gives a
- * piece for each character. -t times instead: one text, all of stdin.
+ * piece for each character. -p: just pieces, U+10FFFE between them and
+ * U+10FFFD behind each text. -t times instead: one text, all of stdin.
  */
 #include "core/fs.h"
 #include "core/text/norm.h"
@@ -76,6 +77,18 @@ static void split(struct out *o, struct split_run *r, const char *text,
         piece(o, text, p.s, p.len, p.at);
 }
 
+static void plain(struct out *o, struct split_run *r, const char *text,
+                  size_t len) {
+    struct piece p;
+    split_begin(r, text, len, true);
+    for (bool first = true; split_next(r, &p); first = false) {
+        if (!first)
+            put(o, "\xf4\x8f\xbf\xbe", 4);
+        put(o, p.s, p.len);
+    }
+    put(o, "\xf4\x8f\xbf\xbd", 4);
+}
+
 static void timing(struct split_run *r, const struct norm *n) {
     size_t cap = 1 << 28, pieces = 0, len;
     char *text = malloc(cap);
@@ -125,11 +138,16 @@ int main(int argc, char **argv) {
     struct out o = {0};
     uint32_t len;
     char *text = NULL;
-    if (argc > 2)
+    bool only = argc > 2 && strcmp(argv[2], "-p") == 0;
+    if (argc > 2 && !only)
         timing(r, norm);
-    while (argc == 2 && fread(&len, 4, 1, stdin) == 1) {
+    while ((argc == 2 || only) && fread(&len, 4, 1, stdin) == 1) {
         text = realloc(text, len + 1);
         CHECK(text && fread(text, 1, len, stdin) == len, "a short text");
+        if (only) {
+            plain(&o, r, text, len);
+            continue;
+        }
         size_t head = o.n;
         o.count = 0;
         put(&o, &o.count, 4);
