@@ -165,21 +165,84 @@ json_t *render_parity(const char *name, const struct tok *t,
 
 #define ROW_LINE_MAX (16 << 20)
 
-/* What is trained at once: a row, or a turn of one (render_examples): tokens
- * and the weight of each as a target. */
+/* What rows look like; in this order a row's keys are looked at. */
+enum row_format {
+    ROW_TOKENS,       /* {"tokens", "weights"?} */
+    ROW_PREFERENCE,   /* {"prompt"?, "chosen", "rejected"} */
+    ROW_GROUND_TRUTH, /* {"messages", "ground_truth"} */
+    ROW_CHAT,         /* {"messages", "tools"?}, as OpenAI's */
+    ROW_SHAREGPT,     /* {"conversations": [{"from", "value"}]} */
+    ROW_ALPACA,       /* {"instruction", "input"?, "output"} */
+    ROW_PROMPT,       /* {"prompt", "completion"}: texts or messages */
+    ROW_ANSWER,       /* {"prompt", "answer"} */
+    ROW_TEXT,         /* {"text"}, every token trained */
+    ROW_FORMATS_N
+};
+const char *row_format_name(enum row_format f); /* "chat" */
+int row_format_by_name(const char *name);       /* or -1 */
+/* The format of a row by its keys; -1 names what it has. */
+int row_format(const json_t *row, struct err *err);
+/* The conversation that a row says ({"messages","tools"?}, the caller's): of a
+ * preference the chosen one. Not for tokens and texts. */
+json_t *row_chat(const json_t *row, enum row_format f, struct err *err);
+json_t *row_rejected(const json_t *row, struct err *err);
+
+/* Calls fn for every row of a file: a line of JSONL, or all of a .txt as
+ * {"text"}. row NULL: `bad` says what is wrong with the line. Blank lines are
+ * no rows. What fn returns below 0 ends it, with `err`. */
+typedef int row_fn(void *arg, size_t line, const json_t *row,
+                   const struct err *bad, struct err *err);
+int rows_each(const char *path, row_fn *fn, void *arg, struct err *err);
+
+/* How rows become examples. */
+struct row_conf {
+    const struct tok *tok;       /* these two may be NULL when no row needs */
+    const struct render *render; /* them; why says what keeps them away */
+    const char *why;
+    enum train_on on;
+    int format;        /* that of all rows, or -1 = what each looks like */
+    size_t max_length; /* tokens an example is cut to at the right, 0 = never;
+                        * texts are cut into pieces instead */
+    int64_t vocab;     /* ids at or above it are refused */
+};
+
+/* What is trained at once: a row, a turn of one (render_examples), or a piece
+ * of a text: tokens and the weight of each as a target. */
+struct examples {
+    struct example *e; /* owned; not cut to max_length but for texts */
+    size_t n;
+};
+/* A preference gives its chosen and its rejected side. */
+int row_examples(const struct row_conf *c, const json_t *row,
+                 struct examples *out, struct err *err);
+void examples_release(struct examples *x);
+
 struct dataset {
     struct example *row;
     size_t n;
-    size_t cut; /* rows that max_length cut */
+    size_t cut; /* examples that max_length cut */
 };
-/* Reads JSONL: {"messages":[…]}, rendered (r may be NULL when no row needs
- * it; why says what keeps it from being there), or
- * {"tokens":[…],"weights":[…]}. Errors name file and line. Rows are cut at the
- * right to max_length tokens, 0 = never. vocab: ids at or above it are refused.
- */
-int dataset_read(struct dataset *rows, const char *path, const struct render *r,
-                 const char *why, enum train_on on, size_t max_length,
-                 int64_t vocab, struct err *err);
+/* Reads a file for supervised training; preferences and rows that have only an
+ * answer to check are refused. Errors name file and line. */
+int dataset_read(struct dataset *rows, const char *path,
+                 const struct row_conf *c, struct err *err);
 void dataset_release(struct dataset *rows);
+
+/* ---- checking data before training ---- */
+
+struct check_conf {
+    struct row_conf row;
+    const char *eval; /* a file of held-out rows, or NULL */
+    size_t list_most; /* findings of each kind that are listed */
+};
+/* Reads a file as training would, and all of it whatever is wrong:
+ * {"rows", "formats": {name: rows}, "tokens": {"total","trained","mean","min",
+ *  "p50","p90","p99","max"}, "histogram": [{"from","rows"}], "cut": {"rows",
+ *  "tokens"}, "findings": [{"kind","is_fatal","count","help",
+ *  "rows":[{"line","what"}]}], "fatal": rows that training would refuse or get
+ *  nothing from}. NULL only when the file cannot be read. Texts are not kept:
+ * memory grows by 16 bytes a row. */
+json_t *data_check(const char *path, const struct check_conf *c,
+                   struct err *err);
 
 #endif

@@ -65,6 +65,15 @@ static const struct cli_opt render_opts[] = {
     {"--compat", NULL, "let text make control tokens (for comparisons)"},
     {"--list", NULL, "names of all renderers"},
     END};
+static const struct cli_opt data_check_opts[] = {
+    {"--model", "M", "whose tokenizer and renderer [fettle/starter]"},
+    {"--renderer", "R", "chat format [auto]"},
+    {"--format", "F", "that of all rows [what each looks like]"},
+    {"--train-on", "W", "which tokens count [all_assistant_messages]"},
+    {"--max-length", "N", "tokens of a row, 0 = no limit [2048]"},
+    {"--eval", "FILE", "held-out rows that must not be among these"},
+    {"--list", "N", "findings of a kind that are listed [5]"},
+    END};
 static const struct cli_opt parity_opts[] = {
     {"--renderer", "R", "another renderer than the one that runs take"}, END};
 static const struct cli_opt export_opts[] = {
@@ -170,6 +179,12 @@ static const struct cli_verb verbs[] = {
     {"render", "MODEL", "conversations to tokens with loss weights",
      "Reads {\"messages\":[...],\"tools\":[...]} a line on stdin.", 0, 1, 0,
      cli_render, render_opts},
+    {"data check", "FILE", "what is wrong with training data",
+     "  fettle data check chat.jsonl --model m --max-length 2048 --eval "
+     "held.jsonl\n"
+     "Rows are read as `run sft` reads them. Status 65 when training would "
+     "refuse a row\nor get nothing from it.",
+     1, 1, 0, cli_data_check, data_check_opts},
     {"bench", "cpu|step [DIR]", "measure this machine beside its own ceilings",
      "cpu: every kernel, a training step and decoding, of a model made in\n"
      "memory. step DIR: training steps of a Hugging Face directory.",

@@ -85,6 +85,7 @@ json_t *cli_parity_load(const struct cli *c, const char *name);
 char *cli_parity_line(const json_t *report);
 
 cli_fn cli_model_parity;
+cli_fn cli_data_check;
 cli_fn cli_serve, cli_stop, cli_worker, cli_job, cli_model_add, cli_model_rm,
     cli_run, cli_pause, cli_resume, cli_kill, cli_promote, cli_deploy,
     cli_undeploy, cli_export, cli_ckpt_rm, cli_demo, cli_starter;
@@ -97,6 +98,9 @@ int cli_run_find(struct cli *c, struct store *st, const char *word,
                  struct store_runs *rows, struct err *err);
 /* Directory of the base model behind a TARGET's name; free() it. */
 char *cli_model_dir(struct cli *c, const char *target, struct err *err);
+/* The same, or `target` itself where no model has the name but a directory
+ * with a config.json. */
+char *cli_text_dir(struct cli *c, const char *target, struct err *err);
 /* Checks what can be checked, then starts a run; its number or -1. */
 int64_t cli_run_start(struct cli *c, struct client *cl, const char *recipe,
                       const char *name, char *const *words, int n,

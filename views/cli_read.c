@@ -440,6 +440,18 @@ char *cli_model_dir(struct cli *c, const char *target, struct err *err) {
     return dir;
 }
 
+char *cli_text_dir(struct cli *c, const char *target, struct err *err) {
+    struct err no = {0};
+    char *dir = cli_model_dir(c, target, &no);
+    char *conf = fs_path("%s/config.json", target);
+    if (!dir && no.code == ERR_NOTFOUND && fs_exists(conf))
+        dir = fs_path("%s", target);
+    else if (!dir)
+        err_set(err, no.code, "%s", no.msg);
+    free(conf);
+    return dir;
+}
+
 /* What only some families have. */
 static void info_extra(json_t *j, const struct conf *c) {
     int slides = 0, sparse = 0;

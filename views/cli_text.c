@@ -489,24 +489,11 @@ static void print_renderers(struct cli *c) {
         json_decref(all);
 }
 
-/* MODEL is a registered name or, when nothing has that name, a directory. */
-static char *text_dir(struct cli *c, struct err *err) {
-    struct err no = {0};
-    char *dir = cli_model_dir(c, c->arg[0], &no);
-    char *conf = fs_path("%s/config.json", c->arg[0]);
-    if (!dir && no.code == ERR_NOTFOUND && fs_exists(conf))
-        dir = fs_path("%s", c->arg[0]);
-    else if (!dir)
-        err_set(err, no.code, "%s", no.msg);
-    free(conf);
-    return dir;
-}
-
 static int with_text(struct cli *c, line_fn *fn, const char *renderer,
                      const char *on, struct err *err) {
     struct text_arg a = {.on = TRAIN_ALL_ASSISTANT};
     int w = on ? train_on_by_name(on) : TRAIN_ALL_ASSISTANT;
-    char *dir = text_dir(c, err);
+    char *dir = cli_text_dir(c, c->arg[0], err);
     int rc = dir ? 0 : -1;
     if (rc == 0 && w < 0)
         rc = err_set(err, ERR_USAGE, "--train-on %.40s is unknown", on);

@@ -14,6 +14,7 @@ struct sft_conf {
     double test_size, lr, lora_alpha, beta1, beta2, eps, decay, clip;
     double sample_temperature;
     enum train_on train_on;
+    int format; /* enum row_format, or -1 = what each row looks like */
     enum sft_reduction reduction;
     enum tuning tuning;
     int64_t warmup, batch, max_length, epochs, max_steps, lora_rank, seed;

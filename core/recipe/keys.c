@@ -15,10 +15,14 @@
 
 static const struct recipe_key sft_keys[] = {
     {"model", KEY_STR, NULL, 0, 0, NULL, "", "base model's registered name", 0},
-    {"data", KEY_STR, NULL, 0, 0, NULL, "", "JSONL file of rows to train on",
-     KEY_PATH},
+    {"data", KEY_STR, NULL, 0, 0, NULL, "",
+     "JSONL or .txt file of rows to train on", KEY_PATH},
     {"eval_data", KEY_STR, "", 0, 0, NULL, "", "JSONL file of held-out rows",
      KEY_PATH},
+    {"data_format", KEY_STR, "auto", 0, 0, NULL, "",
+     "chat, prompt, alpaca, sharegpt, text or tokens; auto = what each row "
+     "looks like",
+     0},
     {"test_size", KEY_NUM, "0", 0, BIG, NULL, "",
      "rows of data held out: a count, or a share below 1", 0},
     {"renderer", KEY_STR, "auto", 0, 0, NULL, "",

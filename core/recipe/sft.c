@@ -15,11 +15,12 @@
 #define PROMPTS_MAX 3 /* prompts taken from rows */
 
 static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
-    const char *on, *reduction, *precision;
+    const char *on, *reduction, *precision, *format;
     if (json_get_str(j, "model", &c->model, "", err) < 0 ||
         json_get_str(j, "data", &c->data, "", err) < 0 ||
         json_get_str(j, "eval_data", &c->eval_data, "", err) < 0 ||
         json_get_str(j, "renderer", &c->renderer, "auto", err) < 0 ||
+        json_get_str(j, "data_format", &format, "auto", err) < 0 ||
         json_get_str(j, "lr_schedule", &c->lr_schedule, "linear", err) < 0 ||
         json_get_str(j, "train_on_what", &on, "all_assistant_messages", err) <
             0 ||
@@ -34,6 +35,9 @@ static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
     if (w < 0)
         return err_set(err, ERR_INVAL, "train_on_what=%.40s is unknown", on);
     c->train_on = (enum train_on)w;
+    c->format = row_format_by_name(format);
+    if (c->format < 0 && strcmp(format, "auto") != 0)
+        return err_set(err, ERR_INVAL, "data_format=%.40s is unknown", format);
     c->reduction = strcmp(reduction, "mean") == 0    ? REDUCE_MEAN
                    : strcmp(reduction, "token") == 0 ? REDUCE_TOKEN
                                                      : REDUCE_SUM;
@@ -147,12 +151,17 @@ static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
         render_set_compat(s->render);
     size_t most =
         (size_t)(s->c.max_length < context + 1 ? s->c.max_length : context + 1);
-    if (dataset_read(&s->rows, s->c.data, s->render, no_text.msg, s->c.train_on,
-                     most, vocab, err) < 0)
+    const struct row_conf rc = {.tok = s->tok,
+                                .render = s->render,
+                                .why = no_text.msg,
+                                .on = s->c.train_on,
+                                .format = s->c.format,
+                                .max_length = most,
+                                .vocab = vocab};
+    if (dataset_read(&s->rows, s->c.data, &rc, err) < 0)
         return -1;
     if (*s->c.eval_data &&
-        dataset_read(&s->evals, s->c.eval_data, s->render, no_text.msg,
-                     s->c.train_on, most, vocab, err) < 0)
+        dataset_read(&s->evals, s->c.eval_data, &rc, err) < 0)
         return -1;
     rows_drop_short(&s->rows);
     rows_drop_short(&s->evals);

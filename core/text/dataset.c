@@ -1,6 +1,7 @@
-/* dataset: training rows out of JSONL, named by line when they are wrong. */
+/* dataset: training rows out of files, named by line when they are wrong. */
 #include "core/text/int.h"
 
+#include "core/fs.h"
 #include "core/json.h"
 
 #include <errno.h>
@@ -8,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define TEXT_FILE_MAX (256u << 20)
 
 static int row_tokens(const json_t *j, int64_t vocab, struct example *e,
                       struct err *err) {
@@ -39,62 +42,85 @@ static int row_tokens(const json_t *j, int64_t vocab, struct example *e,
     return 0;
 }
 
-/* A row's examples: several when its conversation is split by turns. */
-struct row {
-    struct example *e; /* owned */
-    size_t n;
-};
+void examples_release(struct examples *x) {
+    for (size_t i = 0; i < x->n; i++)
+        example_release(&x->e[i]);
+    free(x->e);
+    *x = (struct examples){0};
+}
 
-static int row_parse(const json_t *j, const struct render *r, const char *why,
-                     enum train_on on, int64_t vocab, struct row *row,
-                     struct err *err) {
-    const json_t *messages = json_object_get(j, "messages");
-    if (!json_is_object(j))
-        return err_set(err, ERR_INVAL, "a JSON object is wanted");
-    if (json_object_get(j, "tokens")) {
-        row->e = calloc(1, sizeof *row->e);
-        CHECK(row->e, "out of memory for a row");
-        row->n = 1;
-        return row_tokens(j, vocab, row->e, err);
+static struct example *examples_add(struct examples *x) {
+    x->e = realloc(x->e, (x->n + 1) * sizeof *x->e);
+    CHECK(x->e, "out of memory for %zu examples", x->n);
+    x->e[x->n] = (struct example){0};
+    return &x->e[x->n++];
+}
+
+/* All of a text counts, its end too, in pieces of max_length. */
+static int text_examples(const struct row_conf *c, const json_t *row,
+                         struct examples *out, struct err *err) {
+    const json_t *text = json_object_get(row, "text");
+    const char *const *strings;
+    const uint32_t *stop;
+    struct tok_ids ids = {0};
+    int n_strings;
+    if (!json_is_string(text))
+        return err_set(err, ERR_INVAL, "text: a text is wanted");
+    tok_encode(c->tok, json_string_value(text), json_string_length(text),
+               TOK_BOS, &ids);
+    if (c->render && render_stops(c->render, &stop, &strings, &n_strings) > 0)
+        tok_ids_push(&ids, stop[0]);
+    size_t most = c->max_length ? c->max_length : ids.n;
+    for (size_t at = 0; at < ids.n; at += most) {
+        struct example *e = examples_add(out);
+        size_t n = ids.n - at < most ? ids.n - at : most;
+        e->weights = malloc(n * sizeof *e->weights);
+        CHECK(e->weights, "out of memory for a text");
+        for (size_t i = 0; i < n; i++) {
+            tok_ids_push(&e->tokens, ids.id[at + i]);
+            e->weights[i] = 1;
+        }
     }
-    if (!messages)
-        return err_set(err, ERR_INVAL, "neither messages nor tokens in it");
-    if (!r)
+    free(ids.id);
+    return 0;
+}
+
+static int chat_examples(const struct row_conf *c, json_t *chat,
+                         struct examples *out, struct err *err) {
+    struct examples some = {0};
+    int rc =
+        chat ? render_examples(c->render, chat, c->on, 0, &some.e, &some.n, err)
+             : -1;
+    for (size_t i = 0; rc == 0 && i < some.n; i++)
+        *examples_add(out) = some.e[i];
+    if (rc == 0)
+        free(some.e);
+    json_decref(chat);
+    return rc;
+}
+
+int row_examples(const struct row_conf *c, const json_t *row,
+                 struct examples *out, struct err *err) {
+    int f = c->format, rc;
+    if (!json_is_object(row) || f < 0)
+        f = row_format(row, err);
+    if (f < 0)
+        return -1;
+    if (f != ROW_TOKENS && (!c->tok || !c->render))
         return err_set(err, ERR_INVAL,
-                       "messages need a tokenizer (rows of tokens do not): %s",
-                       why);
-    return render_examples(r, j, on, 0, &row->e, &row->n, err);
-}
-
-static void row_cut(struct dataset *rows, struct example *e,
-                    size_t max_length) {
-    if (max_length == 0 || e->tokens.n <= max_length)
-        return;
-    e->tokens.n = max_length;
-    rows->cut++;
-}
-
-static void row_add(struct dataset *rows, size_t *cap, struct example *e,
-                    size_t max_length) {
-    if (rows->n == *cap) {
-        *cap = *cap ? 2 * *cap : 256;
-        rows->row = realloc(rows->row, *cap * sizeof *rows->row);
-        CHECK(rows->row, "out of memory for %zu rows", *cap);
-    }
-    row_cut(rows, e, max_length);
-    rows->row[rows->n++] = *e;
-}
-
-static int row_read(const char *line, size_t len, const struct render *r,
-                    const char *why, enum train_on on, int64_t vocab,
-                    struct row *row, struct err *err) {
-    json_t *j = json_read_line(line, len, false, err);
-    int rc = j ? row_parse(j, r, why, on, vocab, row, err) : -1;
-    json_decref(j);
-    for (size_t i = 0; rc < 0 && i < row->n; i++)
-        example_release(&row->e[i]);
+                       "a row of format %s needs a tokenizer (rows of tokens "
+                       "do not): %s",
+                       row_format_name((enum row_format)f), c->why);
+    if (f == ROW_TOKENS)
+        rc = row_tokens(row, c->vocab, examples_add(out), err);
+    else if (f == ROW_TEXT)
+        rc = text_examples(c, row, out, err);
+    else
+        rc = chat_examples(c, row_chat(row, (enum row_format)f, err), out, err);
+    if (rc == 0 && f == ROW_PREFERENCE)
+        rc = chat_examples(c, row_rejected(row, err), out, err);
     if (rc < 0)
-        free(row->e);
+        examples_release(out);
     return rc;
 }
 
@@ -105,43 +131,119 @@ static bool is_blank(const char *s, size_t n) {
     return true;
 }
 
-int dataset_read(struct dataset *rows, const char *path, const struct render *r,
-                 const char *why, enum train_on on, size_t max_length,
-                 int64_t vocab, struct err *err) {
-    memset(rows, 0, sizeof *rows);
-    FILE *f = fopen(path, "re");
+static int each_line(FILE *f, const char *path, row_fn *fn, void *arg,
+                     struct err *err) {
     char *line = NULL;
-    size_t room = 0, cap = 0, number = 0;
+    size_t room = 0, number = 0;
     ssize_t len;
     int rc = 0;
-    if (!f)
-        return err_sys(err, "open data %s", path);
     errno = 0;
     while (rc == 0 && (len = getline(&line, &room, f)) >= 0) {
         size_t n = (size_t)len, skip = 0;
-        struct row row = {0};
+        struct err bad = {0};
+        json_t *row = NULL;
         number++;
         if (number == 1 && n >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0)
             skip = 3;
         if (is_blank(line + skip, n - skip))
             continue;
         if (n > ROW_LINE_MAX)
-            rc = err_set(err, ERR_TOOBIG, "more than %d bytes", ROW_LINE_MAX);
+            err_set(&bad, ERR_TOOBIG, "more than %d bytes", ROW_LINE_MAX);
         else
-            rc = row_read(line + skip, n - skip, r, why, on, vocab, &row, err);
-        for (size_t i = 0; rc == 0 && i < row.n; i++)
-            row_add(rows, &cap, &row.e[i], max_length);
-        if (rc == 0)
-            free(row.e);
-        else
-            err_ctx(err, "%s:%zu", path, number);
+            row = json_read_line(line + skip, n - skip, false, &bad);
+        rc = fn(arg, number, row, &bad, err);
+        json_decref(row);
     }
     if (rc == 0 && ferror(f))
         rc = err_sys(err, "read %s", path);
+    free(line);
+    return rc;
+}
+
+static int whole_text(const char *path, row_fn *fn, void *arg,
+                      struct err *err) {
+    size_t len, n;
+    char *bytes = fs_read(path, TEXT_FILE_MAX, &len, err);
+    if (!bytes)
+        return -1;
+    char *text = utf8_lossy(bytes, len, &n);
+    json_t *row = json_pack("{s:o}", "text", json_stringn_nocheck(text, n));
+    struct err bad = {0};
+    int rc = is_blank(bytes, len) ? 0 : fn(arg, 1, row, &bad, err);
+    json_decref(row);
+    free(text);
+    free(bytes);
+    return rc;
+}
+
+int rows_each(const char *path, row_fn *fn, void *arg, struct err *err) {
+    size_t n = strlen(path);
+    if (n > 4 && strcmp(path + n - 4, ".txt") == 0)
+        return whole_text(path, fn, arg, err);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return err_sys(err, "open data %s", path);
+    int rc = each_line(f, path, fn, arg, err);
+    fclose(f);
+    return rc;
+}
+
+static void row_add(struct dataset *rows, size_t *cap, struct example *e,
+                    size_t max_length) {
+    if (rows->n == *cap) {
+        *cap = *cap ? 2 * *cap : 256;
+        rows->row = realloc(rows->row, *cap * sizeof *rows->row);
+        CHECK(rows->row, "out of memory for %zu rows", *cap);
+    }
+    if (max_length != 0 && e->tokens.n > max_length) {
+        e->tokens.n = max_length;
+        rows->cut++;
+    }
+    rows->row[rows->n++] = *e;
+}
+
+struct reading {
+    struct dataset *rows;
+    const char *path;
+    const struct row_conf *c;
+    size_t cap;
+};
+
+static int read_row(struct reading *r, const json_t *row, const struct err *bad,
+                    struct err *err) {
+    struct examples x = {0};
+    if (!row)
+        return err_set(err, bad->code, "%s", bad->msg);
+    int f = r->c->format < 0 ? row_format(row, err) : r->c->format;
+    if (f == ROW_PREFERENCE || f == ROW_ANSWER || f == ROW_GROUND_TRUTH)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "a row of format %s has no answer that supervised "
+                       "training could learn (chat, prompt, alpaca, sharegpt, "
+                       "text and tokens have)",
+                       row_format_name((enum row_format)f));
+    if (f < 0 || row_examples(r->c, row, &x, err) < 0)
+        return -1;
+    for (size_t i = 0; i < x.n; i++)
+        row_add(r->rows, &r->cap, &x.e[i], r->c->max_length);
+    free(x.e);
+    return 0;
+}
+
+static int dataset_row(void *arg, size_t line, const json_t *row,
+                       const struct err *bad, struct err *err) {
+    struct reading *r = arg;
+    if (read_row(r, row, bad, err) == 0)
+        return 0;
+    return err_ctx(err, "%s:%zu", r->path, line);
+}
+
+int dataset_read(struct dataset *rows, const char *path,
+                 const struct row_conf *c, struct err *err) {
+    struct reading r = {rows, path, c, 0};
+    memset(rows, 0, sizeof *rows);
+    int rc = rows_each(path, dataset_row, &r, err);
     if (rc == 0 && rows->n == 0)
         rc = err_set(err, ERR_INVAL, "%s: no rows in it", path);
-    free(line);
-    fclose(f);
     if (rc < 0)
         dataset_release(rows);
     return rc;

@@ -148,67 +148,12 @@ START_TEST(message_text_never_becomes_a_control_token) {
 }
 END_TEST
 
-/* ---- rows ---- */
-
-static char row_path[64];
-
-static void write_rows(const char *text) {
-    struct err err = {0};
-    snprintf(row_path, sizeof row_path, "/tmp/fettle-rows-%d.jsonl",
-             (int)getpid());
-    ck_assert_int_eq(fs_write_atomic(row_path, text, strlen(text), &err), 0);
-}
-
-START_TEST(rows_that_are_wrong_are_named_by_line) {
-    static const struct {
-        const char *text, *part;
-    } bad[] = {
-        {"{\"tokens\":[1,2]}\n{oops\n", ":2:"},
-        {"{\"tokens\":[1,2]}\n\n{\"tokens\":[1,99]}\n", ":3: tokens[1]"},
-        {"{\"tokens\":[1,2],\"weights\":[1]}\n", ":1: weights"},
-        {"{\"text\":\"x\"}\n", ":1: neither messages nor tokens"},
-        {"{\"messages\":[]}\n", ":1: messages need"},
-        {"[1]\n", ":1: a JSON object"},
-        {"\n\n", "no rows"},
-    };
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct err err = {0};
-        struct dataset rows;
-        write_rows(bad[i].text);
-        ck_assert_int_eq(dataset_read(&rows, row_path, NULL, "it is broken",
-                                      TRAIN_ALL_ASSISTANT, 0, 50, &err),
-                         -1);
-        ck_assert_msg(strstr(err.msg, bad[i].part) != NULL, "%s", err.msg);
-    }
-    unlink(row_path);
-}
-END_TEST
-
-START_TEST(rows_are_cut_at_the_right_and_counted) {
-    struct err err = {0};
-    struct dataset rows;
-    write_rows("\xef\xbb\xbf{\"tokens\":[1,2,3,4]}\r\n"
-               "{\"tokens\":[5,6],\"weights\":[0,0.5],\"more\":true}\n");
-    ck_assert_msg(dataset_read(&rows, row_path, NULL, "it is broken",
-                               TRAIN_ALL_ASSISTANT, 3, 50, &err) == 0,
-                  "%s", err.msg);
-    ck_assert_uint_eq(rows.n, 2);
-    ck_assert_uint_eq(rows.cut, 1);
-    ck_assert_uint_eq(rows.row[0].tokens.n, 3);
-    ck_assert(rows.row[0].weights[2] == 1 && rows.row[1].weights[1] == 0.5f);
-    dataset_release(&rows);
-    unlink(row_path);
-}
-END_TEST
-
 Suite *text_golden_suite(void) {
     Suite *s = suite_create("text");
     TCase *tc = tcase_create("text");
     tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, tokenizer_gives_hugging_faces_ids_and_text, 0, 4);
     tcase_add_test(tc, message_text_never_becomes_a_control_token);
-    tcase_add_test(tc, rows_that_are_wrong_are_named_by_line);
-    tcase_add_test(tc, rows_are_cut_at_the_right_and_counted);
     suite_add_tcase(s, tc);
     return s;
 }
