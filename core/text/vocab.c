@@ -1,0 +1,129 @@
+/* vocab: entries in order of arrival; a table by string, an index by id. */
+#include "core/text/vocab.h"
+
+#include "core/err.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Eight bytes at a time; the rest as one number. */
+static uint32_t hash_text(const char *s, size_t n) {
+    uint64_t h = n * 0x9e3779b97f4a7c15u, w;
+    for (; n >= 8; s += 8, n -= 8) {
+        memcpy(&w, s, 8);
+        h = (h ^ w) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
+    }
+    w = 0;
+    for (size_t i = 0; i < n; i++)
+        w |= (uint64_t)(unsigned char)s[i] << 8 * i;
+    h = (h ^ w) * 0xbf58476d1ce4e5b9u;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+/* The slot that holds the string, or the free one where it belongs. */
+static uint32_t *slot_of(const struct vocab *v, const char *s, size_t len) {
+    uint32_t mask = v->n_slot - 1, i = hash_text(s, len) & mask;
+    for (; v->slot[i]; i = (i + 1) & mask) {
+        const struct vocab_entry *e = &v->entry[v->slot[i] - 1];
+        if (e->len == len && memcmp(v->arena + e->at, s, len) == 0)
+            break;
+    }
+    return &v->slot[i];
+}
+
+static void slots_grow(struct vocab *v) {
+    free(v->slot);
+    v->n_slot = v->n_slot ? 2 * v->n_slot : 512;
+    v->slot = calloc(v->n_slot, sizeof *v->slot);
+    CHECK(v->slot, "out of memory for a vocabulary");
+    for (uint32_t i = 0; i < v->n; i++)
+        *slot_of(v, v->arena + v->entry[i].at, v->entry[i].len) = i + 1;
+}
+
+static void ids_grow(struct vocab *v, uint32_t id) {
+    uint32_t cap = v->size_cap ? v->size_cap : 512;
+    while (cap <= id)
+        cap *= 2;
+    if (cap > v->size_cap) {
+        v->by_id = realloc(v->by_id, cap * sizeof *v->by_id);
+        CHECK(v->by_id, "out of memory for a vocabulary");
+        memset(v->by_id + v->size_cap, 0,
+               (cap - v->size_cap) * sizeof *v->by_id);
+        v->size_cap = cap;
+    }
+    v->size = id + 1;
+}
+
+static uint32_t arena_put(struct vocab *v, const char *s, size_t len) {
+    size_t at = v->len, need = at + len + 1;
+    CHECK(need < UINT32_MAX, "a vocabulary of 4 GiB");
+    if (need > v->cap) {
+        v->cap = need > 2 * v->cap ? need + 4096 : 2 * v->cap;
+        v->arena = realloc(v->arena, v->cap);
+        CHECK(v->arena, "out of memory for a vocabulary");
+    }
+    memcpy(v->arena + at, s, len);
+    v->arena[at + len] = 0;
+    v->len = need;
+    return (uint32_t)at;
+}
+
+static uint32_t entry_put(struct vocab *v, const char *s, size_t len) {
+    if (v->n == v->n_cap) {
+        v->n_cap = v->n_cap ? 2 * v->n_cap : 256;
+        v->entry = realloc(v->entry, v->n_cap * sizeof *v->entry);
+        CHECK(v->entry, "out of memory for a vocabulary");
+    }
+    v->entry[v->n] =
+        (struct vocab_entry){.at = arena_put(v, s, len), .len = (uint32_t)len};
+    return v->n++;
+}
+
+void vocab_add(struct vocab *v, const char *s, size_t len, uint32_t id) {
+    CHECK(id < VOCAB_IDS_MAX, "token %u", id);
+    if (2 * (v->n + 1) > v->n_slot)
+        slots_grow(v);
+    uint32_t *slot = slot_of(v, s, len);
+    if (*slot) { /* its old id becomes a hole */
+        uint32_t old = v->entry[*slot - 1].id;
+        if (v->by_id[old] == *slot)
+            v->by_id[old] = 0;
+    } else {
+        *slot = entry_put(v, s, len) + 1;
+    }
+    if (id >= v->size)
+        ids_grow(v, id);
+    v->entry[*slot - 1].id = id;
+    v->by_id[id] = *slot;
+}
+
+uint32_t vocab_find(const struct vocab *v, const char *s, size_t len) {
+    uint32_t slot = v->n_slot ? *slot_of(v, s, len) : 0;
+    return slot ? v->entry[slot - 1].id : VOCAB_NONE;
+}
+
+const char *vocab_text(const struct vocab *v, uint32_t id, size_t *len) {
+    if (id >= v->size || !v->by_id[id])
+        return NULL;
+    const struct vocab_entry *e = &v->entry[v->by_id[id] - 1];
+    *len = e->len;
+    return v->arena + e->at;
+}
+
+void vocab_release(struct vocab *v) {
+    free(v->arena);
+    free(v->entry);
+    free(v->slot);
+    free(v->by_id);
+    memset(v, 0, sizeof *v);
+}
+
+void tok_pieces_push(struct tok_pieces *p, struct tok_piece t) {
+    if (p->n == p->cap) {
+        p->cap = p->cap ? 2 * p->cap : 64;
+        p->at = realloc(p->at, p->cap * sizeof *p->at);
+        CHECK(p->at, "out of memory for %zu tokens", p->cap);
+    }
+    p->at[p->n++] = t;
+}
