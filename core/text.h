@@ -45,6 +45,18 @@ enum {
 /* Appends the ids of UTF-8 text; bytes that are not UTF-8 become U+FFFD. */
 void tok_encode(const struct tok *t, const char *text, size_t len, int flags,
                 struct tok_ids *ids);
+/* The same; and, unless at is NULL, the bytes of the text that each token
+ * covers, whole characters (of the text with U+FFFD in it, when it was not
+ * UTF-8). Those of TOK_BOS cover nothing. */
+struct tok_span {
+    uint32_t from, to;
+};
+struct tok_spans {
+    struct tok_span *at; /* owned; free() */
+    size_t n, cap;
+};
+void tok_encode_at(const struct tok *t, const char *text, size_t len, int flags,
+                   struct tok_ids *ids, struct tok_spans *at);
 /* The text of ids, valid UTF-8, free() it. Ids without a token are dropped;
  * special ones too when `skip` is set. */
 char *tok_decode(const struct tok *t, const uint32_t *id, size_t n, bool skip);
@@ -54,10 +66,12 @@ char *tok_decode_all(const struct tok *t, const uint32_t *id, size_t n,
                      size_t *len, struct err *err);
 bool tok_is_special(const struct tok *t, uint32_t id);
 
-/* Text of ids that come one by one, cut at whole characters. */
+/* Text of ids that come one by one, cut at whole characters; starts as {0}. */
+#define TOK_STREAM_MAX 64 /* ids without a whole character that are awaited */
 struct tok_stream {
-    char pending[4];
-    int n;
+    uint32_t id[TOK_STREAM_MAX];
+    int n, read;
+    bool keep_special;
 };
 /* The text that id completes, free() it; "" when none yet. At the end call
  * with id UINT32_MAX for what is left. */

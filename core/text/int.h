@@ -44,9 +44,12 @@ void pretok_run(const struct pretok *p, const char *text, size_t len,
 
 /* The character that stands for byte b in a byte-level vocabulary. */
 uint32_t byte_char(int b);
+/* The byte that character c < 512 stands for, or -1. */
+int byte_of_char(uint32_t c);
 
 /* ---- utf8 ---- */
 
+bool utf8_ok(const char *bytes, size_t len);
 /* Valid UTF-8 with U+FFFD for every maximal invalid part; free() it. */
 char *utf8_lossy(const char *bytes, size_t len, size_t *out_len);
 /* Length of the longest prefix that ends with a whole character; bytes that

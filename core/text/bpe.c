@@ -1,0 +1,419 @@
+/*
+ * bpe: what Hugging Face's tokenizers do, to the order in which unknown
+ * characters and their bytes come out.
+ *
+ * A short word's pairs lie in an array that is searched for the lowest rank;
+ * a long one's in a heap over linked symbols. Words of up to fifteen bytes
+ * are remembered: text is made of few of them (spec/renderers §10).
+ */
+#include "core/text/bpe.h"
+#include "core/text/int.h"
+#include "core/text/unicode.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SHORT 40 /* symbols, up to which the array is quicker than the heap */
+
+struct bpe {
+    struct bpe_conf c;
+    struct pairmap merges;
+    bool all_bytes;         /* each byte has a token, always the same */
+    size_t most;            /* symbols of a byte at most */
+    uint32_t unit[256];     /* of a byte (bytes) or of an ASCII character */
+    uint32_t fallback[256]; /* of <0xHH> */
+};
+
+struct symbol {
+    uint32_t id, end; /* end: in bytes of the piece */
+};
+
+struct cand { /* sym[pos] and its next become id */
+    uint32_t rank, pos, id;
+};
+
+/* Two words that hash alike lie in one line of the processor's cache. */
+#define KEY_MAX 15
+#define IDS_MAX 3
+struct word {
+    uint64_t key[2]; /* the last byte is the length; 0 = free */
+    uint32_t id[IDS_MAX], n;
+};
+struct words {
+    struct word way[2];
+};
+
+struct bpe_run {
+    const struct bpe *b;
+    const uint8_t *banned;
+    bool is_unit_banned;
+    struct symbol *sym;
+    int32_t *prev, *next; /* -1 = none; prev[i] == DEAD when merged away */
+    size_t cap;
+    struct cand *heap;
+    size_t n_heap, heap_cap;
+    struct words *words; /* (n_words), a power of two, or NULL */
+    size_t n_words;
+};
+#define DEAD (-2)
+
+/* ---- the model ---- */
+
+static uint32_t unit_of(const struct bpe_conf *c, unsigned byte) {
+    char s[4];
+    if (!c->bytes && byte >= 0x80)
+        return VOCAB_NONE;
+    int n = uni_put(c->bytes ? byte_char((int)byte) : byte, s);
+    return vocab_find(c->vocab, s, (size_t)n);
+}
+
+struct bpe *bpe_new(const struct bpe_conf *c) {
+    struct bpe *b = calloc(1, sizeof *b);
+    CHECK(b, "out of memory for a tokenizer");
+    b->c = *c;
+    b->most = (c->bytes ? 2 : 1) + strlen(c->prefix) + strlen(c->suffix);
+    b->all_bytes = c->bytes && !*c->prefix && !*c->suffix;
+    for (unsigned i = 0; i < 256; i++) {
+        char code[8];
+        int n = snprintf(code, sizeof code, "<0x%02X>", i);
+        b->unit[i] = unit_of(c, i);
+        b->fallback[i] = vocab_find(c->vocab, code, (size_t)n);
+        b->all_bytes = b->all_bytes && b->unit[i] != VOCAB_NONE;
+    }
+    return b;
+}
+
+void bpe_free(struct bpe *b) {
+    if (b)
+        pairmap_release(&b->merges);
+    free(b);
+}
+
+void bpe_merge(struct bpe *b, uint32_t left, uint32_t right, uint32_t rank,
+               uint32_t id) {
+    pairmap_put(&b->merges, left, right, rank, id);
+}
+
+/* ---- a run ---- */
+
+static bool is_banned(const struct bpe_run *r, uint32_t id) {
+    return r->banned && id != VOCAB_NONE && r->banned[id];
+}
+
+struct bpe_run *bpe_run_new(const struct bpe *b, const uint8_t *banned,
+                            size_t work) {
+    struct bpe_run *r = calloc(1, sizeof *r);
+    CHECK(r, "out of memory for a tokenizer");
+    r->b = b;
+    r->banned = banned;
+    for (int i = 0; i < 256; i++)
+        r->is_unit_banned = r->is_unit_banned || is_banned(r, b->unit[i]);
+    for (r->n_words = 64; r->n_words < 1 << 15 && r->n_words < work / 64;)
+        r->n_words *= 2;
+    r->words = calloc(r->n_words, sizeof *r->words);
+    CHECK(r->words, "out of memory for words");
+    return r;
+}
+
+void bpe_run_free(struct bpe_run *r) {
+    if (!r)
+        return;
+    free(r->sym);
+    free(r->prev);
+    free(r->next);
+    free(r->heap);
+    free(r->words);
+    free(r);
+}
+
+static void run_reserve(struct bpe_run *r, size_t n) {
+    if (n <= r->cap)
+        return;
+    r->cap = 2 * n + 64;
+    r->sym = realloc(r->sym, r->cap * sizeof *r->sym);
+    r->prev = realloc(r->prev, r->cap * sizeof *r->prev);
+    r->next = realloc(r->next, r->cap * sizeof *r->next);
+    CHECK(r->sym && r->prev && r->next, "out of memory for a word");
+}
+
+/* ---- symbols ---- */
+
+/* The unit of text at s: its letters, bare and with the affixes that its
+ * place asks for. */
+struct unit {
+    char text[2 * BPE_AFFIX_MAX + 4];
+    size_t len, taken; /* bytes of text, of the piece */
+};
+
+static struct unit unit_at(const struct bpe *b, const char *s, size_t at,
+                           size_t len) {
+    struct unit u;
+    char c[4];
+    uint32_t ch = (unsigned char)s[at];
+    u.taken = b->c.bytes ? 1 : (size_t)uni_get(s + at, &ch);
+    if (b->c.bytes)
+        ch = byte_char((int)ch);
+    int n = uni_put(ch, c);
+    const char *prefix = at > 0 ? b->c.prefix : "";
+    const char *suffix = at + u.taken == len ? b->c.suffix : "";
+    u.len = (size_t)snprintf(u.text, sizeof u.text, "%s", prefix);
+    memcpy(u.text + u.len, c, (size_t)n);
+    u.len += (size_t)n;
+    u.len +=
+        (size_t)snprintf(u.text + u.len, sizeof u.text - u.len, "%s", suffix);
+    return u;
+}
+
+/* The unit's bytes as <0xHH>, all or none. Its last token ends it. */
+static size_t fallback_put(const struct bpe *b, const struct unit *u,
+                           struct symbol *out, size_t at) {
+    for (size_t i = 0; i < u->len; i++)
+        if (b->fallback[(unsigned char)u->text[i]] == VOCAB_NONE)
+            return 0;
+    for (size_t i = 0; i < u->len; i++) {
+        size_t part = i + 1 < u->taken ? i + 1 : u->taken;
+        out[i] = (struct symbol){b->fallback[(unsigned char)u->text[i]],
+                                 (uint32_t)(at + part)};
+    }
+    return u->len;
+}
+
+/* Unknown units wait: they are put before the next known one, behind bytes
+ * that fell back in between, as Hugging Face's do. */
+static size_t symbols_slow(struct bpe_run *r, const char *s, size_t len) {
+    const struct bpe *b = r->b;
+    struct symbol *y = r->sym;
+    struct symbol unk = {VOCAB_NONE, 0};
+    size_t n = 0, k;
+    for (size_t at = 0; at < len;) {
+        struct unit u = unit_at(b, s, at, len);
+        uint32_t end = (uint32_t)(at + u.taken);
+        uint32_t id = vocab_find(b->c.vocab, u.text, u.len);
+        if (id != VOCAB_NONE && !is_banned(r, id)) {
+            if (unk.id != VOCAB_NONE)
+                y[n++] = unk;
+            unk.id = VOCAB_NONE;
+            y[n++] = (struct symbol){id, end};
+        } else if (b->c.byte_fallback &&
+                   (k = fallback_put(b, &u, y + n, at)) > 0) {
+            n += k;
+        } else if (b->c.unk != VOCAB_NONE) {
+            if (unk.id != VOCAB_NONE && !b->c.fuse_unk)
+                y[n++] = unk;
+            unk = (struct symbol){b->c.unk, end};
+        }
+        at = end;
+    }
+    if (unk.id != VOCAB_NONE)
+        y[n++] = unk;
+    return n;
+}
+
+static size_t symbols(struct bpe_run *r, const char *s, size_t len) {
+    const struct bpe *b = r->b;
+    if (!b->all_bytes || r->is_unit_banned) {
+        run_reserve(r, len * b->most + 1);
+        return symbols_slow(r, s, len);
+    }
+    run_reserve(r, len);
+    for (size_t i = 0; i < len; i++)
+        r->sym[i] =
+            (struct symbol){b->unit[(unsigned char)s[i]], (uint32_t)i + 1};
+    return len;
+}
+
+/* ---- merging ---- */
+
+static const struct pair *pair_at(const struct bpe_run *r, uint32_t left,
+                                  uint32_t right) {
+    const struct pair *p = pairmap_get(&r->b->merges, left, right);
+    return p && !is_banned(r, p->id) ? p : NULL;
+}
+
+struct offer { /* symbols i and i + 1 */
+    uint32_t rank, id;
+};
+
+static struct offer offer_at(const struct bpe_run *r, size_t i) {
+    const struct pair *p = pair_at(r, r->sym[i].id, r->sym[i + 1].id);
+    return p ? (struct offer){p->rank, p->id} : (struct offer){UINT32_MAX, 0};
+}
+
+static size_t lowest(const struct offer *o, size_t n) {
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        best = o[i].rank < o[best].rank ? i : best;
+    return best;
+}
+
+static size_t merge_short(struct bpe_run *r, size_t n) {
+    struct offer o[SHORT];
+    struct symbol *y = r->sym;
+    for (size_t i = 0; i + 1 < n; i++)
+        o[i] = offer_at(r, i);
+    while (n > 1) {
+        size_t i = lowest(o, n - 1);
+        if (o[i].rank == UINT32_MAX)
+            break;
+        y[i] = (struct symbol){o[i].id, y[i + 1].end};
+        n--;
+        memmove(y + i + 1, y + i + 2, (n - i - 1) * sizeof *y);
+        memmove(o + i, o + i + 1, (n - i) * sizeof *o);
+        if (i > 0)
+            o[i - 1] = offer_at(r, i - 1);
+        if (i + 1 < n)
+            o[i] = offer_at(r, i);
+    }
+    return n;
+}
+
+static bool cand_before(const struct cand *a, const struct cand *b) {
+    return a->rank != b->rank ? a->rank < b->rank : a->pos < b->pos;
+}
+
+static void heap_push(struct bpe_run *r, struct cand c) {
+    if (r->n_heap == r->heap_cap) {
+        r->heap_cap = r->heap_cap ? 2 * r->heap_cap : 64;
+        r->heap = realloc(r->heap, r->heap_cap * sizeof *r->heap);
+        CHECK(r->heap, "out of memory for merges");
+    }
+    struct cand *h = r->heap;
+    size_t i = r->n_heap++;
+    for (; i > 0 && cand_before(&c, &h[(i - 1) / 2]); i = (i - 1) / 2)
+        h[i] = h[(i - 1) / 2];
+    h[i] = c;
+}
+
+static struct cand heap_pop(struct bpe_run *r) {
+    struct cand *h = r->heap, top = h[0], last = h[--r->n_heap];
+    size_t i = 0;
+    for (size_t kid; (kid = 2 * i + 1) < r->n_heap; i = kid) {
+        if (kid + 1 < r->n_heap && cand_before(&h[kid + 1], &h[kid]))
+            kid++;
+        if (!cand_before(&h[kid], &last))
+            break;
+        h[i] = h[kid];
+    }
+    h[i] = last;
+    return top;
+}
+
+static void heap_offer(struct bpe_run *r, int32_t left) {
+    if (left < 0 || r->next[left] < 0)
+        return;
+    const struct pair *p =
+        pair_at(r, r->sym[left].id, r->sym[r->next[left]].id);
+    if (p)
+        heap_push(r, (struct cand){p->rank, (uint32_t)left, p->id});
+}
+
+static void merge_one(struct bpe_run *r, struct cand c) {
+    int32_t left = (int32_t)c.pos, right = r->next[left];
+    if (r->prev[left] == DEAD || right < 0)
+        return;
+    const struct pair *p = pair_at(r, r->sym[left].id, r->sym[right].id);
+    if (!p || p->id != c.id) /* the pair was another when it was offered */
+        return;
+    r->sym[left] = (struct symbol){c.id, r->sym[right].end};
+    r->next[left] = r->next[right];
+    r->prev[right] = DEAD;
+    if (r->next[left] >= 0)
+        r->prev[r->next[left]] = left;
+    heap_offer(r, r->prev[left]);
+    heap_offer(r, left);
+}
+
+static size_t merge_long(struct bpe_run *r, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        r->prev[i] = (int32_t)i - 1;
+        r->next[i] = i + 1 < n ? (int32_t)i + 1 : -1;
+    }
+    r->n_heap = 0;
+    for (size_t i = 0; i + 1 < n; i++)
+        heap_offer(r, (int32_t)i);
+    while (r->n_heap > 0)
+        merge_one(r, heap_pop(r));
+    size_t kept = 0;
+    for (int32_t i = 0; i >= 0; i = r->next[i])
+        r->sym[kept++] = r->sym[i];
+    return kept;
+}
+
+/* The whole piece, when it is a word of the vocabulary. */
+static uint32_t whole_of(const struct bpe_run *r, const char *s, size_t len) {
+    char key[512];
+    size_t n = 0;
+    const struct vocab *v = r->b->c.vocab;
+    if (!r->b->c.bytes)
+        return vocab_find(v, s, len);
+    if (2 * len > sizeof key)
+        return VOCAB_NONE;
+    for (size_t i = 0; i < len; i++)
+        n += (size_t)uni_put(byte_char((unsigned char)s[i]), key + n);
+    return vocab_find(v, key, n);
+}
+
+/* Leaves the piece's symbols in r->sym; how many. */
+static size_t encode(struct bpe_run *r, const char *s, size_t len) {
+    if (r->b->c.ignore_merges) {
+        uint32_t id = whole_of(r, s, len);
+        if (id != VOCAB_NONE && !is_banned(r, id)) {
+            run_reserve(r, 1);
+            r->sym[0] = (struct symbol){id, (uint32_t)len};
+            return 1;
+        }
+    }
+    size_t n = symbols(r, s, len);
+    return n < 2 ? n : n <= SHORT ? merge_short(r, n) : merge_long(r, n);
+}
+
+void bpe_pieces(struct bpe_run *r, const char *s, size_t len,
+                struct tok_pieces *out) {
+    size_t n = encode(r, s, len);
+    for (size_t i = 0; i < n; i++)
+        tok_pieces_push(out, (struct tok_piece){r->sym[i].id,
+                                                i ? r->sym[i - 1].end : 0,
+                                                r->sym[i].end});
+}
+
+/* ---- words seen before ---- */
+
+static struct words *words_of(struct bpe_run *r, const uint64_t key[2]) {
+    uint64_t h = (key[0] ^ key[1] * 0xbf58476d1ce4e5b9u) * 0x9e3779b97f4a7c15u;
+    return &r->words[(h >> 32) & (r->n_words - 1)];
+}
+
+static bool word_is(const struct word *w, const uint64_t key[2]) {
+    return w->key[0] == key[0] && w->key[1] == key[1];
+}
+
+static void ids_put(struct tok_ids *out, const struct word *w) {
+    for (uint32_t i = 0; i < w->n; i++)
+        tok_ids_push(out, w->id[i]);
+}
+
+void bpe_ids(struct bpe_run *r, const char *s, size_t len,
+             struct tok_ids *out) {
+    uint64_t key[2] = {0};
+    struct words *ws = NULL;
+    if (len <= KEY_MAX) {
+        memcpy(key, s, len);
+        key[1] |= (uint64_t)len << 56;
+        ws = words_of(r, key);
+        for (int i = 0; i < 2; i++)
+            if (word_is(&ws->way[i], key)) {
+                ids_put(out, &ws->way[i]);
+                return;
+            }
+    }
+    size_t n = encode(r, s, len);
+    for (size_t i = 0; i < n; i++)
+        tok_ids_push(out, r->sym[i].id);
+    if (!ws || n > IDS_MAX)
+        return;
+    ws->way[1] = ws->way[0];
+    ws->way[0] = (struct word){.key = {key[0], key[1]}, .n = (uint32_t)n};
+    for (size_t i = 0; i < n; i++)
+        ws->way[0].id[i] = r->sym[i].id;
+}

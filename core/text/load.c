@@ -1,0 +1,478 @@
+/*
+ * load: tokenizer.json. The file is walked once for where its parts lie;
+ * vocabulary and merges are then read value by value, what is small becomes a
+ * JSON tree. So the order of keys does not matter and a file of 15 MB costs
+ * little more than what it says.
+ */
+#include "core/json.h"
+#include "core/text/int.h"
+#include "core/text/pull.h"
+#include "core/text/tok.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The parts of the file, and of its model. */
+enum part {
+    ADDED,
+    NORMALIZER,
+    PRE_TOKENIZER,
+    POST_PROCESSOR,
+    DECODER,
+    MODEL,
+    VOCAB,
+    MERGES,
+    N_PARTS
+};
+static const char *const part_names[N_PARTS] = {
+    "added_tokens", "normalizer", "pre_tokenizer", "post_processor",
+    "decoder",      "model",      "vocab",         "merges"};
+
+struct file {
+    struct pull_str part[N_PARTS];
+    json_t *model; /* its small values */
+    const char *start;
+};
+
+static int pull_error(const struct pull *p, const char *what, size_t at,
+                      struct err *err) {
+    return err_set(err, ERR_INVAL, "%s: %s (byte %zu)", what,
+                   p->why ? p->why : "it is damaged", at);
+}
+
+/* Where a part's fault is in the file. */
+static int part_error(const struct file *f, const struct pull *p,
+                      const char *what, struct err *err) {
+    return pull_error(p, what, (size_t)(p->s - f->start), err);
+}
+
+static void find_parts(struct file *f, struct pull *p, enum part from,
+                       enum part to) {
+    for (pull_open(p, '{'); pull_more(p, '}');) {
+        struct pull_str key = pull_key(p);
+        enum part i = from;
+        while (i < to && !pull_is(key, part_names[i]))
+            i++;
+        struct pull_str v = pull_skip(p);
+        if (i < to)
+            f->part[i] = v;
+    }
+}
+
+/* A part as a tree; NULL and no error when it is absent or null. */
+static json_t *part_tree(const struct file *f, enum part i, struct err *err) {
+    struct pull_str v = f->part[i];
+    if (v.len == 0 || pull_is(v, "null"))
+        return NULL;
+    return json_read(v.s, v.len, part_names[i], err);
+}
+
+/* The model's object without vocabulary and merges. */
+static json_t *model_tree(const struct file *f, struct err *err) {
+    struct pull p;
+    json_t *o = json_object();
+    pull_init(&p, f->part[MODEL].s, f->part[MODEL].len);
+    for (pull_open(&p, '{'); pull_more(&p, '}');) {
+        struct pull_str key = pull_key(&p);
+        bool big = pull_is(key, "vocab") || pull_is(key, "merges");
+        char name[64] = "";
+        if (key.len < sizeof name)
+            memcpy(name, key.s, key.len);
+        struct pull_str v = pull_skip(&p);
+        json_t *j = big || !*name || v.len == 0
+                        ? NULL
+                        : json_loadb(v.s, v.len, JSON_DECODE_ANY, NULL);
+        if (j)
+            json_object_set_new(o, name, j);
+    }
+    if (p.bad) {
+        part_error(f, &p, "model", err);
+        json_decref(o);
+        o = NULL;
+    }
+    pull_release(&p);
+    return o;
+}
+
+/* ---- BPE ---- */
+
+static int load_vocab(struct tok *t, const struct file *f, struct err *err) {
+    struct pull p;
+    pull_init(&p, f->part[VOCAB].s, f->part[VOCAB].len);
+    for (pull_open(&p, '{'); pull_more(&p, '}');) {
+        struct pull_str key = pull_key(&p);
+        uint32_t id = pull_id(&p); /* no string: the key is still there */
+        if (p.bad)
+            break;
+        if (id >= VOCAB_IDS_MAX) {
+            p.bad = true;
+            p.why = "an id above 1048575";
+        } else {
+            vocab_add(&t->vocab, key.s, key.len, id);
+        }
+    }
+    int rc = p.bad ? part_error(f, &p, "vocab", err) : 0;
+    pull_release(&p);
+    return rc;
+}
+
+/* What a merge makes: the right part loses the prefix of continued words. */
+struct merger {
+    struct tok *t;
+    const struct bpe_conf *c;
+    char *left, *both; /* owned */
+    size_t left_len, cap;
+    uint32_t rank;
+    const char *why;
+};
+
+static void merger_left(struct merger *m, const char *s, size_t len) {
+    if (len + 1 > m->cap) {
+        m->cap = 2 * len + 256;
+        m->left = realloc(m->left, m->cap);
+        CHECK(m->left, "out of memory for merges");
+    }
+    memcpy(m->left, s, len);
+    m->left_len = len;
+}
+
+static bool merger_put(struct merger *m, const char *s, size_t len) {
+    uint32_t left = vocab_find(&m->t->vocab, m->left, m->left_len);
+    uint32_t right = vocab_find(&m->t->vocab, s, len);
+    size_t cut = strlen(m->c->prefix), n = m->left_len;
+    if (cut && len >= cut)
+        s += cut, len -= cut;
+    m->both = realloc(m->both, n + len + 1);
+    CHECK(m->both, "out of memory for merges");
+    memcpy(m->both, m->left, n);
+    memcpy(m->both + n, s, len);
+    uint32_t both = vocab_find(&m->t->vocab, m->both, n + len);
+    if (left == VOCAB_NONE || right == VOCAB_NONE || both == VOCAB_NONE) {
+        m->why = "a part or the whole of it is not in the vocabulary";
+        return false;
+    }
+    bpe_merge(m->t->bpe, left, right, m->rank++, both);
+    return true;
+}
+
+/* "a b", the older layout. */
+static bool merge_line(struct merger *m, struct pull_str v) {
+    const char *space = memchr(v.s, ' ', v.len);
+    if (v.len >= 8 && memcmp(v.s, "#version", 8) == 0)
+        return true;
+    size_t n = space ? (size_t)(space - v.s) : 0;
+    if (!space || memchr(space + 1, ' ', v.len - n - 1)) {
+        m->why = "not two parts";
+        return false;
+    }
+    merger_left(m, v.s, n);
+    return merger_put(m, space + 1, v.len - n - 1);
+}
+
+static bool merge_pair(struct merger *m, struct pull *p) {
+    int n = 0;
+    struct pull_str v = {"", 0};
+    for (pull_open(p, '['); pull_more(p, ']'); n++) {
+        v = pull_string(p);
+        if (n == 0)
+            merger_left(m, v.s, v.len);
+    }
+    if (n != 2)
+        m->why = "not two parts";
+    return !p->bad && n == 2 && merger_put(m, v.s, v.len);
+}
+
+static int load_merges(struct tok *t, const struct bpe_conf *c,
+                       const struct file *f, struct err *err) {
+    struct pull p;
+    struct merger m = {.t = t, .c = c};
+    int rc = 0;
+    pull_init(&p, f->part[MERGES].s, f->part[MERGES].len);
+    for (pull_open(&p, '['); rc == 0 && pull_more(&p, ']');) {
+        bool ok = pull_peek(&p) == '[' ? merge_pair(&m, &p)
+                                       : merge_line(&m, pull_string(&p));
+        if (!ok && !p.bad)
+            rc = err_set(err, ERR_INVAL, "merges[%u]: %s", m.rank, m.why);
+    }
+    if (rc == 0 && p.bad)
+        rc = part_error(f, &p, "merges", err);
+    free(m.left);
+    free(m.both);
+    pull_release(&p);
+    return rc;
+}
+
+static int load_affix(char out[BPE_AFFIX_MAX], const json_t *j, const char *key,
+                      struct err *err) {
+    const char *v;
+    if (json_get_str(j, key, &v, "", err) < 0)
+        return -1;
+    if (strlen(v) >= BPE_AFFIX_MAX)
+        return err_set(err, ERR_UNSUPPORTED, "%s of %zu bytes", key, strlen(v));
+    memcpy(out, v, strlen(v) + 1);
+    return 0;
+}
+
+static int load_bpe(struct tok *t, const struct file *f, struct err *err) {
+    struct bpe_conf c = {.vocab = &t->vocab, .bytes = split_is_bytes(t->split)};
+    const json_t *j = f->model;
+    const char *unk;
+    double dropout;
+    if (json_get_bool(j, "ignore_merges", &c.ignore_merges, false, err) < 0 ||
+        json_get_bool(j, "byte_fallback", &c.byte_fallback, false, err) < 0 ||
+        json_get_bool(j, "fuse_unk", &c.fuse_unk, false, err) < 0 ||
+        json_get_str(j, "unk_token", &unk, "", err) < 0 ||
+        json_get_num(j, "dropout", &dropout, 0, err) < 0 ||
+        load_affix(c.prefix, j, "continuing_subword_prefix", err) < 0 ||
+        load_affix(c.suffix, j, "end_of_word_suffix", err) < 0)
+        return -1;
+    if (dropout != 0)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "dropout %g: merges by chance are not supported",
+                       dropout);
+    if (load_vocab(t, f, err) < 0)
+        return -1;
+    c.unk = vocab_find(&t->vocab, unk, strlen(unk));
+    if (!*unk)
+        c.unk = VOCAB_NONE;
+    t->bpe = bpe_new(&c);
+    return load_merges(t, &c, f, err);
+}
+
+/* ---- models ---- */
+
+static const struct {
+    const char *type;
+    int (*load)(struct tok *t, const struct file *f, struct err *err);
+} models[] = {{"BPE", load_bpe}};
+#define N_MODELS (sizeof models / sizeof *models)
+
+static int load_model(struct tok *t, struct file *f, struct err *err) {
+    struct pull p;
+    const char *type;
+    if (f->part[MODEL].len == 0)
+        return err_set(err, ERR_INVAL, "no model in it");
+    pull_init(&p, f->part[MODEL].s, f->part[MODEL].len);
+    find_parts(f, &p, VOCAB, N_PARTS);
+    int rc = p.bad ? part_error(f, &p, "model", err) : 0;
+    pull_release(&p);
+    if (rc < 0 || !(f->model = model_tree(f, err)) ||
+        json_get_str(f->model, "type", &type, "BPE", err) < 0)
+        return -1;
+    for (size_t i = 0; i < N_MODELS; i++)
+        if (strcmp(models[i].type, type) == 0)
+            return models[i].load(t, f, err);
+    return err_set(err, ERR_UNSUPPORTED, "model '%.40s' is not supported",
+                   type);
+}
+
+/* ---- added tokens ---- */
+
+static int load_token(struct tok *t, const json_t *e, struct err *err) {
+    struct added_token a = {0};
+    const char *content;
+    if (json_get_str(e, "content", &content, NULL, err) < 0 ||
+        json_get_bool(e, "special", &a.special, false, err) < 0 ||
+        json_get_bool(e, "lstrip", &a.lstrip, false, err) < 0 ||
+        json_get_bool(e, "rstrip", &a.rstrip, false, err) < 0 ||
+        json_get_bool(e, "single_word", &a.single_word, false, err) < 0 ||
+        json_get_bool(e, "normalized", &a.normalized, !a.special, err) < 0)
+        return -1;
+    if (!content)
+        return err_set(err, ERR_INVAL, "no content");
+    a.text = (char *)content;
+    a.len = strlen(content);
+    if (added_put(&t->added, &a, &t->vocab) < 0)
+        return err_set(err, ERR_INVAL, "no id is left for it");
+    return 0;
+}
+
+static int load_added(struct tok *t, const struct file *f, struct err *err) {
+    struct err why = {0};
+    size_t i;
+    json_t *e, *all = part_tree(f, ADDED, &why);
+    int rc = why.code ? err_set(err, why.code, "%s", why.msg) : 0;
+    t->added.last = -1;
+    json_array_foreach(all, i, e) {
+        if (rc == 0 && (rc = load_token(t, e, err)) < 0)
+            err_ctx(err, "added_tokens[%zu]", i);
+    }
+    json_decref(all);
+    added_ready(&t->added, t->norm);
+    return rc;
+}
+
+static void load_special(struct tok *t) {
+    uint32_t most = vocab_size(&t->vocab);
+    if (t->added.last >= (int64_t)most)
+        most = (uint32_t)t->added.last + 1;
+    t->size = (int32_t)most;
+    t->special = calloc(most + 1, 1);
+    CHECK(t->special, "out of memory for tokens");
+    for (size_t i = 0; i < t->added.n; i++) {
+        const struct added_token *a = &t->added.token[i];
+        if (!a->special)
+            continue;
+        t->special[a->id] = 1;
+        t->special_is_word =
+            t->special_is_word || a->id < vocab_size(&t->vocab);
+    }
+}
+
+/* ---- post-processors ---- */
+
+/* Outside of what is there already. */
+static int around_put(struct tok *t, bool behind, int64_t id, struct err *err) {
+    uint32_t *list = behind ? t->after : t->before;
+    int *n = behind ? &t->after_n : &t->before_n;
+    if (id < 0 || id >= VOCAB_IDS_MAX)
+        return err_set(err, ERR_INVAL, "post_processor: no id");
+    if (*n == TOK_AROUND_MAX)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "post_processor: more than %d tokens", TOK_AROUND_MAX);
+    list[(*n)++] = (uint32_t)id;
+    return 0;
+}
+
+/* A special token of a template stands for a list of ids. */
+static int template_special(struct tok *t, const json_t *j, const json_t *s,
+                            bool behind, struct err *err) {
+    const char *name = json_string_value(json_object_get(s, "id"));
+    const json_t *ids = json_object_get(
+        json_object_get(json_object_get(j, "special_tokens"), name), "ids");
+    size_t i;
+    json_t *e;
+    if (!name || !json_is_array(ids))
+        return err_set(err, ERR_INVAL, "post_processor: '%.40s' is no token",
+                       name ? name : "");
+    json_array_foreach((json_t *)ids, i, e) {
+        int64_t id = json_is_integer(e) ? json_integer_value(e) : -1;
+        if (around_put(t, behind, id, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void turn(uint32_t *list, int n) {
+    for (int i = 0; i < n / 2; i++) {
+        uint32_t id = list[i];
+        list[i] = list[n - 1 - i];
+        list[n - 1 - i] = id;
+    }
+}
+
+static int post_template(struct tok *t, const json_t *j, struct err *err) {
+    size_t i;
+    json_t *e;
+    int texts = 0, had = t->before_n;
+    json_array_foreach(json_object_get(j, "single"), i, e) {
+        const json_t *s = json_object_get(e, "SpecialToken");
+        if (s && template_special(t, j, s, texts > 0, err) < 0)
+            return -1;
+        texts += s == NULL;
+    }
+    if (texts != 1)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "post_processor: a template with %d texts", texts);
+    /* before[] grows outwards: the last one is the outermost. */
+    turn(t->before + had, t->before_n - had);
+    return 0;
+}
+
+static int post_pair(struct tok *t, const json_t *j, struct err *err) {
+    static const char *const keys[] = {"cls", "sep"};
+    for (int i = 0; i < 2; i++) {
+        const json_t *id = json_array_get(json_object_get(j, keys[i]), 1);
+        if (around_put(t, i, json_is_integer(id) ? json_integer_value(id) : -1,
+                       err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* It only trims offsets. */
+static int post_none(struct tok *t, const json_t *j, struct err *err) {
+    (void)t, (void)j, (void)err;
+    return 0;
+}
+
+static const struct {
+    const char *type;
+    int (*load)(struct tok *t, const json_t *j, struct err *err);
+} posts[] = {{"TemplateProcessing", post_template},
+             {"ByteLevel", post_none},
+             {"BertProcessing", post_pair},
+             {"RobertaProcessing", post_pair}};
+#define N_POSTS (sizeof posts / sizeof *posts)
+
+static int load_post(struct tok *t, const json_t *j, struct err *err) {
+    const char *type = json_string_value(json_object_get(j, "type"));
+    size_t i;
+    json_t *e;
+    if (!j || json_is_null(j))
+        return 0;
+    if (type && strcmp(type, "Sequence") == 0) {
+        json_array_foreach(json_object_get(j, "processors"), i, e) {
+            if (load_post(t, e, err) < 0)
+                return -1;
+        }
+        return 0;
+    }
+    for (i = 0; i < N_POSTS; i++)
+        if (type && strcmp(posts[i].type, type) == 0)
+            return posts[i].load(t, j, err);
+    return err_set(err, ERR_UNSUPPORTED,
+                   "post_processor '%.40s' is not supported",
+                   type ? type : "none");
+}
+
+/* ---- the file ---- */
+
+static int load_chain(struct tok *t, const struct file *f, struct err *err) {
+    struct err bad = {0};
+    json_t *norm = part_tree(f, NORMALIZER, &bad);
+    json_t *pre = part_tree(f, PRE_TOKENIZER, &bad);
+    json_t *dec = part_tree(f, DECODER, &bad);
+    if (bad.code)
+        err_set(err, bad.code, "%s", bad.msg);
+    else if ((t->norm = norm_new(norm, err)))
+        if ((t->split = split_new(pre, err)))
+            t->decoder = decoder_new(dec, err);
+    json_decref(norm);
+    json_decref(pre);
+    json_decref(dec);
+    return t->decoder ? 0 : -1;
+}
+
+static int load_around(struct tok *t, const struct file *f, struct err *err) {
+    struct err bad = {0};
+    json_t *post = part_tree(f, POST_PROCESSOR, &bad);
+    int rc = bad.code ? err_set(err, bad.code, "%s", bad.msg)
+                      : load_post(t, post, err);
+    turn(t->before, t->before_n);
+    json_decref(post);
+    return rc;
+}
+
+int tok_load(struct tok *t, const char *text, size_t len, struct err *err) {
+    struct file f = {.start = text};
+    struct pull p;
+    if (!utf8_ok(text, len))
+        return err_set(err, ERR_INVAL, "it is not UTF-8");
+    pull_init(&p, text, len);
+    find_parts(&f, &p, ADDED, VOCAB);
+    if (pull_peek(&p)) {
+        p.why = p.bad ? p.why : "more behind the end";
+        p.bad = true;
+    }
+    int rc = p.bad ? pull_error(&p, "not JSON", (size_t)(p.s - text), err) : 0;
+    pull_release(&p);
+    if (rc == 0 && (load_chain(t, &f, err) < 0 || load_model(t, &f, err) < 0 ||
+                    load_added(t, &f, err) < 0))
+        rc = -1;
+    json_decref(f.model);
+    if (rc < 0)
+        return -1;
+    load_special(t);
+    return load_around(t, &f, err);
+}

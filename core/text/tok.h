@@ -1,0 +1,35 @@
+/*
+ * tok - what a tokenizer is made of. load.c fills it, tok.c encodes with it,
+ * stream.c and tok.c decode with it. Immutable once open.
+ */
+#ifndef FETTLE_CORE_TEXT_TOK_H
+#define FETTLE_CORE_TEXT_TOK_H
+
+#include "core/text.h"
+#include "core/text/added.h"
+#include "core/text/bpe.h"
+#include "core/text/decode.h"
+
+#define TOK_AROUND_MAX 16
+
+struct tok {
+    struct vocab vocab; /* the model's */
+    struct added added;
+    struct norm *norm;
+    struct split *split;
+    struct bpe *bpe;
+    struct decoder *decoder;
+    /* What the post-processor puts around a text; after_n tokens behind it. */
+    uint32_t before[TOK_AROUND_MAX], after[TOK_AROUND_MAX];
+    int before_n, after_n;
+    int32_t size;
+    uint8_t *special;     /* (size) */
+    bool special_is_word; /* the model's vocabulary has special tokens, too */
+};
+
+/* Reads the bytes of a tokenizer.json into t, which is zero. */
+int tok_load(struct tok *t, const char *text, size_t len, struct err *err);
+/* The string of a token; NULL when the id has none. */
+const char *tok_text(const struct tok *t, uint32_t id, size_t *len);
+
+#endif
