@@ -99,7 +99,7 @@ int cli_run_find(struct cli *c, struct store *st, const char *word,
 /* Directory of the base model behind a TARGET's name; free() it. */
 char *cli_model_dir(struct cli *c, const char *target, struct err *err);
 /* The same, or `target` itself where no model has the name but a directory
- * with a config.json. */
+ * with a config.json or a tokenizer.json. */
 char *cli_text_dir(struct cli *c, const char *target, struct err *err);
 /* Checks what can be checked, then starts a run; its number or -1. */
 int64_t cli_run_start(struct cli *c, struct client *cl, const char *recipe,

@@ -444,11 +444,14 @@ char *cli_text_dir(struct cli *c, const char *target, struct err *err) {
     struct err no = {0};
     char *dir = cli_model_dir(c, target, &no);
     char *conf = fs_path("%s/config.json", target);
-    if (!dir && no.code == ERR_NOTFOUND && fs_exists(conf))
+    char *text = fs_path("%s/tokenizer.json", target);
+    bool is_dir = fs_exists(conf) || fs_exists(text);
+    if (!dir && no.code == ERR_NOTFOUND && is_dir)
         dir = fs_path("%s", target);
     else if (!dir)
         err_set(err, no.code, "%s", no.msg);
     free(conf);
+    free(text);
     return dir;
 }
 

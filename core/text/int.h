@@ -30,16 +30,6 @@ void pairmap_put(struct pairmap *m, uint32_t l, uint32_t r, uint32_t rank,
 const struct pair *pairmap_get(const struct pairmap *m, uint32_t l, uint32_t r);
 void pairmap_release(struct pairmap *m);
 
-/* ---- pretok: cuts text into pieces by regular expressions ---- */
-
-struct pretok;
-struct pretok *pretok_new(const json_t *conf, bool *byte_level,
-                          struct err *err);
-void pretok_free(struct pretok *p);
-typedef void pretok_fn(void *arg, const char *piece, size_t len);
-void pretok_run(const struct pretok *p, const char *text, size_t len,
-                pretok_fn *fn, void *arg);
-
 /* ---- the byte alphabet ---- */
 
 /* The character that stands for byte b in a byte-level vocabulary. */

@@ -9,6 +9,7 @@
 #include "core/text/int.h"
 
 #include "core/fs.h"
+#include "core/text/split.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -32,8 +33,7 @@ struct learn {
     char **name; /* (size) of each id, in the byte alphabet */
 };
 
-static void learn_piece(void *arg, const char *s, size_t len) {
-    struct learn *l = arg;
+static void learn_piece(struct learn *l, const char *s, size_t len) {
     uint32_t at;
     if (strmap_get(&l->index, s, len, &at)) {
         l->word[at].count++;
@@ -172,6 +172,21 @@ static void learn_release(struct learn *l, uint32_t n) {
     json_decref(l->merges);
 }
 
+static void learn_words(struct learn *l, const struct tok_learn *in,
+                        struct err *err) {
+    json_t *conf = split_json();
+    struct split *split = split_new(conf, err);
+    CHECK(split, "the pattern of Qwen 2 does not compile: %s", err->msg);
+    struct split_run *run = split_run_new(split);
+    struct piece p;
+    split_begin(run, in->text, in->len, true);
+    while (split_next(run, &p))
+        learn_piece(l, p.s, p.len);
+    split_run_free(run);
+    split_free(split);
+    json_decref(conf);
+}
+
 int tok_learn(const struct tok_learn *in, const char *dir, struct err *err) {
     uint32_t n_special = 0;
     while (in->special[n_special])
@@ -191,13 +206,7 @@ int tok_learn(const struct tok_learn *in, const char *dir, struct err *err) {
                              (utf8proc_uint8_t *)c);
         l.name[b] = fs_path("%s", c);
     }
-    bool byte_level;
-    json_t *split = split_json();
-    struct pretok *p = pretok_new(split, &byte_level, err);
-    CHECK(p, "the pattern of Qwen 2 does not compile: %s", err->msg);
-    pretok_run(p, in->text, in->len, learn_piece, &l);
-    pretok_free(p);
-    json_decref(split);
+    learn_words(&l, in, err);
     uint32_t n = learn_merges(&l, end);
     int rc = learn_write(&l, n, in->special, dir, err);
     learn_release(&l, n);

@@ -239,12 +239,94 @@ static int load_bpe(struct tok *t, const struct file *f, struct err *err) {
     return load_merges(t, &c, f, err);
 }
 
+/* ---- other models ---- */
+
+/* The scores of [["token", score], …], whose ids are their places; free(). */
+static double *load_scores(struct tok *t, const struct file *f,
+                           struct err *err) {
+    struct pull p;
+    double *score = NULL;
+    uint32_t n = 0;
+    pull_init(&p, f->part[VOCAB].s, f->part[VOCAB].len);
+    for (pull_open(&p, '['); pull_more(&p, ']'); n++) {
+        if (n % 4096 == 0) {
+            score = realloc(score, (n + 4096) * sizeof *score);
+            CHECK(score, "out of memory for a vocabulary");
+        }
+        pull_open(&p, '[');
+        if (!pull_more(&p, ']') || n >= VOCAB_IDS_MAX)
+            break;
+        struct pull_str s = pull_string(&p);
+        if (!p.bad)
+            vocab_add(&t->vocab, s.s, s.len, n);
+        bool is_pair = pull_more(&p, ']');
+        score[n] = is_pair ? pull_number(&p) : 0;
+        if (!is_pair || pull_more(&p, ']'))
+            break;
+    }
+    if (pull_peek(&p) || n == 0 || p.bad) {
+        p.why = p.why ? p.why : "pairs of token and score are wanted";
+        part_error(f, &p, "vocab", err);
+        free(score);
+        score = NULL;
+    }
+    pull_release(&p);
+    return score;
+}
+
+static int load_unigram(struct tok *t, const struct file *f, struct err *err) {
+    int64_t unk;
+    bool fallback;
+    if (json_get_int(f->model, "unk_id", &unk, -1, err) < 0 ||
+        json_get_bool(f->model, "byte_fallback", &fallback, false, err) < 0)
+        return -1;
+    double *score = load_scores(t, f, err);
+    if (!score)
+        return -1;
+    if (unk >= (int64_t)vocab_size(&t->vocab))
+        err_set(err, ERR_INVAL, "unk_id %lld: the vocabulary has %u",
+                (long long)unk, vocab_size(&t->vocab));
+    else
+        t->unigram = unigram_new(&t->vocab, score, unk, fallback, err);
+    free(score);
+    return t->unigram ? 0 : -1;
+}
+
+static int load_words(struct tok *t, const struct file *f, bool whole,
+                      struct err *err) {
+    struct wordpiece_conf c = {.vocab = &t->vocab};
+    if (json_get_str(f->model, "unk_token", &c.unk, "[UNK]", err) < 0 ||
+        json_get_str(f->model, "continuing_subword_prefix", &c.prefix, "##",
+                     err) < 0 ||
+        json_get_int(f->model, "max_input_chars_per_word", &c.chars_max, 100,
+                     err) < 0 ||
+        load_vocab(t, f, err) < 0)
+        return -1;
+    if (whole)
+        c.prefix = NULL;
+    t->wordpiece = wordpiece_new(&c, err);
+    return t->wordpiece ? 0 : -1;
+}
+
+static int load_wordpiece(struct tok *t, const struct file *f,
+                          struct err *err) {
+    return load_words(t, f, false, err);
+}
+
+static int load_wordlevel(struct tok *t, const struct file *f,
+                          struct err *err) {
+    return load_words(t, f, true, err);
+}
+
 /* ---- models ---- */
 
 static const struct {
     const char *type;
     int (*load)(struct tok *t, const struct file *f, struct err *err);
-} models[] = {{"BPE", load_bpe}};
+} models[] = {{"BPE", load_bpe},
+              {"Unigram", load_unigram},
+              {"WordPiece", load_wordpiece},
+              {"WordLevel", load_wordlevel}};
 #define N_MODELS (sizeof models / sizeof *models)
 
 static int load_model(struct tok *t, struct file *f, struct err *err) {
@@ -259,9 +341,15 @@ static int load_model(struct tok *t, struct file *f, struct err *err) {
     if (rc < 0 || !(f->model = model_tree(f, err)) ||
         json_get_str(f->model, "type", &type, "BPE", err) < 0)
         return -1;
-    for (size_t i = 0; i < N_MODELS; i++)
-        if (strcmp(models[i].type, type) == 0)
-            return models[i].load(t, f, err);
+    for (size_t i = 0; i < N_MODELS; i++) {
+        if (strcmp(models[i].type, type) != 0)
+            continue;
+        if (i > 0 && split_is_bytes(t->split))
+            return err_set(err, ERR_UNSUPPORTED,
+                           "ByteLevel before model '%s' is not supported",
+                           type);
+        return models[i].load(t, f, err);
+    }
     return err_set(err, ERR_UNSUPPORTED, "model '%.40s' is not supported",
                    type);
 }

@@ -4,6 +4,8 @@
 #include "core/err.h"
 #include "core/text/unicode.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,6 +200,47 @@ static size_t number_take(struct pull *p, bool *whole) {
     return (size_t)(s - from);
 }
 
+/* 10^e for 0 <= e <= 308, as the compiler reads it. */
+static double ten_to(int e) {
+    char text[16];
+    snprintf(text, sizeof text, "1e%d", e);
+    return strtod(text, NULL);
+}
+
+static double scaled(double v, int e) {
+    for (; e < -308 && v != 0; e += 308)
+        v /= 1e308;
+    if (e < 0)
+        return v == 0 ? 0 : v / ten_to(-e);
+    return e > 308 ? (v == 0 ? 0 : INFINITY) : v * ten_to(e);
+}
+
+/* As Hugging Face's tokenizers read numbers, which is not always the nearest
+ * double: digits as far as 64 bits go, times or by a power of ten. Sums of
+ * scores that are equal but for rounding depend on it. */
+static double number_value(const char *s, size_t n) {
+    uint64_t digits = 0;
+    int e = 0;
+    bool point = false, full = false;
+    size_t i = *s == '-';
+    for (; i < n && s[i] != 'e' && s[i] != 'E'; i++) {
+        uint64_t d = (uint64_t)(s[i] - '0');
+        if (s[i] == '.') {
+            point = true;
+            continue;
+        }
+        full = full || digits > (UINT64_MAX - d) / 10;
+        digits = full ? digits : digits * 10 + d;
+        e += full ? !point : -point;
+    }
+    if (i < n) {
+        long x = strtol(s + i + 1, NULL, 10);
+        e += x > 9999 ? 9999 : x < -9999 ? -9999 : (int)x;
+    }
+    double v = scaled((double)digits, e);
+    return *s == '-' ? -v : v;
+}
+
 double pull_number(struct pull *p) {
     char text[64];
     bool whole;
@@ -210,7 +253,10 @@ double pull_number(struct pull *p) {
     }
     memcpy(text, s, n);
     text[n] = 0;
-    return strtod(text, NULL);
+    double v = number_value(text, n);
+    if (!isfinite(v))
+        fault(p, "a number out of range");
+    return v;
 }
 
 uint32_t pull_id(struct pull *p) {

@@ -50,6 +50,8 @@ void tok_close(struct tok *t) {
     norm_free(t->norm);
     split_free(t->split);
     bpe_free(t->bpe);
+    unigram_free(t->unigram);
+    wordpiece_free(t->wordpiece);
     decoder_free(t->decoder);
     free(t->special);
     free(t);
@@ -94,7 +96,8 @@ struct encode {
     int flags;
     const char *text; /* all of it */
     size_t len;
-    struct bpe_run *bpe;
+    struct bpe_run *bpe;   /* NULL: the model is another */
+    const uint8_t *banned; /* special tokens that text must not become */
     struct split_run *split;
     struct norm_out norm;
     struct tok_ids *ids;
@@ -148,6 +151,15 @@ static void put_piece(struct encode *e, const struct piece *p,
     put_span(e, s.from, s.to);
 }
 
+static void model_pieces(struct encode *e, const char *s, size_t len) {
+    if (e->bpe)
+        bpe_pieces(e->bpe, s, len, &e->pieces);
+    else if (e->t->unigram)
+        unigram_encode(e->t->unigram, e->banned, s, len, &e->pieces);
+    else
+        wordpiece_encode(e->t->wordpiece, e->banned, s, len, &e->pieces);
+}
+
 /* Text without added tokens: [from, to) of what is normalised. */
 static void encode_pieces(struct encode *e, size_t from, size_t to) {
     struct piece p;
@@ -156,12 +168,12 @@ static void encode_pieces(struct encode *e, size_t from, size_t to) {
     split_begin(e->split, e->norm.text + from, to - from,
                 e->base == 0 && from == 0);
     while (split_next(e->split, &p)) {
-        if (!e->at) {
+        if (e->bpe && !e->at) {
             bpe_ids(e->bpe, p.s, p.len, e->ids);
             continue;
         }
         e->pieces.n = 0;
-        bpe_pieces(e->bpe, p.s, p.len, &e->pieces);
+        model_pieces(e, p.s, p.len);
         for (size_t i = 0; i < e->pieces.n; i++)
             put_piece(e, &p, &e->pieces.at[i]);
     }
@@ -217,7 +229,8 @@ static void encode_text(struct encode *e) {
 static void encode_run(struct encode *e) {
     const struct tok *t = e->t;
     bool ban = t->special_is_word && !(e->flags & TOK_CONTROL);
-    e->bpe = bpe_run_new(t->bpe, ban ? t->special : NULL, e->len);
+    e->banned = ban ? t->special : NULL;
+    e->bpe = t->bpe ? bpe_run_new(t->bpe, e->banned, e->len) : NULL;
     e->split = split_run_new(t->split);
     e->norm.want_at = e->at != NULL;
     for (int i = 0; (e->flags & TOK_BOS) && i < t->before_n; i++) {

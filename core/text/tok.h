@@ -9,6 +9,8 @@
 #include "core/text/added.h"
 #include "core/text/bpe.h"
 #include "core/text/decode.h"
+#include "core/text/unigram.h"
+#include "core/text/wordpiece.h"
 
 #define TOK_AROUND_MAX 16
 
@@ -17,7 +19,9 @@ struct tok {
     struct added added;
     struct norm *norm;
     struct split *split;
-    struct bpe *bpe;
+    struct bpe *bpe; /* one of these is the model */
+    struct unigram *unigram;
+    struct wordpiece *wordpiece;
     struct decoder *decoder;
     /* What the post-processor puts around a text; after_n tokens behind it. */
     uint32_t before[TOK_AROUND_MAX], after[TOK_AROUND_MAX];

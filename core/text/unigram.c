@@ -115,6 +115,8 @@ struct path {
     struct node *node; /* (len + 1) */
 };
 
+#define UNKNOWN (VOCAB_NONE - 1)
+
 static void offer(struct path *p, size_t from, size_t to, double score,
                   uint32_t id) {
     struct node *n = &p->node[to];
@@ -145,7 +147,7 @@ static bool offer_all(struct path *p, size_t at, size_t first) {
         if (u->token[lo].len == d) {
             uint32_t id = u->token[lo++].id;
             if (!p->banned || !p->banned[id]) {
-                offer(p, at, at + d, u->score[id], id);
+                offer(p, at, at + d, u->score[id], id == u->unk ? UNKNOWN : id);
                 single = single || d == first;
             }
         }
@@ -157,8 +159,6 @@ static bool offer_all(struct path *p, size_t at, size_t first) {
     }
     return single;
 }
-
-#define UNKNOWN (VOCAB_NONE - 1)
 
 /* A range is known by its text: a run of unknown characters may be a token,
  * too. */

@@ -15,7 +15,11 @@ Suite *text_golden_suite(void);
 #define TOKENIZERS "tests/golden/tokenizers"
 #define RENDERERS "tests/golden/renderers"
 
-static const char *const tokenizers[] = {"qwen2", "llama3", "gpt2", "smollm"};
+static const char *const tokenizers[] = {
+    "qwen2",     "llama3",  "gpt2",      "smollm",   "qwen35",
+    "o200k",     "tekken",  "flags",     "llama2",   "gemma",
+    "deepseek3", "unigram", "metaspace", "wordpiece"};
+#define N_TOKENIZERS (int)(sizeof tokenizers / sizeof *tokenizers)
 
 static struct tok *open_tok(const char *dir) {
     struct err err = {0};
@@ -64,18 +68,6 @@ static void same_text(const struct tok *t, const json_t *ids, bool skip,
     char *text = tok_decode(t, id, n, skip);
     ck_assert_uint_eq(strlen(text), strlen(json_string_value(want)));
     ck_assert_str_eq(text, json_string_value(want));
-    /* One by one gives the same, but for what is never completed. */
-    struct tok_stream s = {0};
-    struct buf b;
-    buf_init(&b, 1 << 24);
-    for (size_t i = 0; i <= n; i++) {
-        char *more = tok_stream_next(t, &s, i < n ? id[i] : UINT32_MAX);
-        buf_puts(&b, more);
-        free(more);
-    }
-    if (skip)
-        ck_assert_str_eq(buf_str(&b), text);
-    buf_release(&b);
     free(text);
     free(id);
 }
@@ -126,10 +118,183 @@ START_TEST(tokenizer_gives_hugging_faces_ids_and_text) {
     char *dir = fs_path(TOKENIZERS "/%s", tokenizers[_i]);
     char *path = fs_path("%s/vectors.jsonl", dir);
     struct tok *t = open_tok(dir);
-    ck_assert_int_ge(each_line(path, check_vector, t), 400);
+    ck_assert_int_ge(each_line(path, check_vector, t), 90);
     tok_close(t);
     free(path);
     free(dir);
+}
+END_TEST
+
+/* chunks: what DecodeStream gives for each id, null = nothing. */
+static void check_stream(const json_t *j, void *arg) {
+    const json_t *ids = json_object_get(j, "ids"), *e;
+    const json_t *chunks = json_object_get(j, "chunks");
+    struct tok_stream st = {.keep_special = true};
+    size_t i;
+    (void)arg;
+    char *dir = fs_path(TOKENIZERS "/%s",
+                        json_string_value(json_object_get(j, "tokenizer")));
+    struct tok *t = open_tok(dir);
+    json_array_foreach((json_t *)ids, i, e) {
+        const char *want = json_string_value(json_array_get(chunks, i));
+        char *got = tok_stream_next(t, &st, (uint32_t)json_integer_value(e));
+        ck_assert_msg(strcmp(got, want ? want : "") == 0,
+                      "%s: id %zu gives '%s', golden '%s'", dir, i, got,
+                      want ? want : "(null)");
+        free(got);
+    }
+    tok_close(t);
+    free(dir);
+}
+
+START_TEST(ids_one_by_one_give_the_text_of_decode_stream) {
+    ck_assert_int_ge(each_line(TOKENIZERS "/stream.jsonl", check_stream, NULL),
+                     100);
+}
+END_TEST
+
+START_TEST(a_stream_of_broken_characters_is_bounded_and_flushed) {
+    struct tok *t = open_tok(TOKENIZERS "/qwen2");
+    struct tok_stream st = {0};
+    const int64_t id = tok_find(t, "\xc4\xab"); /* the byte 0x89 */
+    size_t n = 0;
+    ck_assert_int_ge(id, 0);
+    for (int i = 0; i < 1000; i++) {
+        char *more = tok_stream_next(t, &st, (uint32_t)id);
+        n += strlen(more);
+        free(more);
+    }
+    char *rest = tok_stream_next(t, &st, UINT32_MAX);
+    ck_assert_uint_eq(n + strlen(rest), 3000);
+    free(rest);
+    tok_close(t);
+}
+END_TEST
+
+/* The case's time limit is the bound: n^2 would take hours. */
+START_TEST(a_flood_of_one_character_is_encoded_in_time) {
+    static const char *const units[] = {
+        "a", " ", "\n", "'", "1", "\xc3\xa9", "\xe5\xad\x97", "\xe2\x96\x81"};
+    struct tok *t = open_tok(_i ? TOKENIZERS "/gemma" : TOKENIZERS "/llama3");
+    size_t n = 1 << 20;
+    char *text = malloc(n + 8);
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+        struct tok_ids ids = {0};
+        size_t k = strlen(units[u]), len = n / k * k;
+        for (size_t i = 0; i < len; i += k)
+            memcpy(text + i, units[u], k);
+        tok_encode(t, text, len, 0, &ids);
+        char *back = tok_decode(t, ids.id, ids.n, false);
+        ck_assert_uint_gt(strlen(back), 0);
+        free(back);
+        free(ids.id);
+    }
+    free(text);
+    tok_close(t);
+}
+END_TEST
+
+START_TEST(tokens_cover_the_text_they_come_from) {
+    static const char text[] =
+        "Caf\xc3\xa9 <|im_end|> \xc3\xa9t\xc3\xa9 \xe5\xad\x97";
+    struct tok *t = open_tok(TOKENIZERS "/qwen2");
+    struct tok_ids ids = {0};
+    struct tok_spans at = {0};
+    size_t end = 0;
+    tok_encode_at(t, text, strlen(text), TOK_CONTROL, &ids, &at);
+    ck_assert_uint_eq(at.n, ids.n);
+    for (size_t i = 0; i < at.n; i++) {
+        ck_assert_uint_le(at.at[i].from, end);
+        ck_assert_uint_gt(at.at[i].to, at.at[i].from);
+        ck_assert_uint_ge(at.at[i].to, end);
+        if (tok_is_special(t, ids.id[i]))
+            ck_assert_uint_eq(at.at[i].from, 6);
+        end = at.at[i].to;
+    }
+    ck_assert_uint_eq(end, strlen(text));
+    free(ids.id);
+    free(at.at);
+    tok_close(t);
+}
+END_TEST
+
+/* Where the model's own vocabulary has a control token, too. */
+START_TEST(message_text_spells_control_words_in_other_tokens) {
+    static const struct {
+        const char *dir, *text;
+    } evil[] = {{"unigram", "a</s>b"},
+                {"llama2", "a</s>b"},
+                {"wordpiece", "a [SEP] b"}};
+    for (size_t i = 0; i < 3; i++) {
+        char *dir = fs_path(TOKENIZERS "/%s", evil[i].dir);
+        struct tok *t = open_tok(dir);
+        struct tok_ids ids = {0};
+        uint32_t unk = (uint32_t)tok_find(t, i == 2 ? "[UNK]" : "<unk>");
+        tok_encode(t, evil[i].text, strlen(evil[i].text), 0, &ids);
+        for (size_t k = 0; k < ids.n; k++)
+            ck_assert_msg(!tok_is_special(t, ids.id[k]) || ids.id[k] == unk,
+                          "%s: token %u", dir, ids.id[k]);
+        free(ids.id);
+        tok_close(t);
+        free(dir);
+    }
+}
+END_TEST
+
+/* ---- files ---- */
+
+static struct err open_text(const char *json) {
+    struct err err = {0};
+    char *dir = fs_path("/tmp/fettle-tok-%d", (int)getpid());
+    char *path = fs_path("%s/tokenizer.json", dir);
+    ck_assert_int_eq(fs_mkdirs(dir, &err), 0);
+    ck_assert_int_eq(fs_write_atomic(path, json, strlen(json), &err), 0);
+    tok_close(tok_open(dir, &err));
+    ck_assert_int_eq(fs_remove_tree(dir, &(struct err){0}), 0);
+    free(path);
+    free(dir);
+    return err;
+}
+
+START_TEST(tokenizer_files_that_are_wrong_say_where) {
+    static const struct {
+        const char *json, *part;
+    } bad[] = {
+        {"", "not JSON"},
+        {"{}", "no model"},
+        {"{\"model\":{\"type\":\"BPE\"}}", "vocab: an object is wanted"},
+        {"{\"model\":{\"type\":\"Magic\"}}", "model 'Magic' is not supported"},
+        {"{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}", "an id is wanted"},
+        {"{\"model\":{\"vocab\":{\"a\":9999999},\"merges\":[]}}", "above"},
+        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}",
+         "merges[0]: a part"},
+        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}",
+         "merges[0]: not two parts"},
+        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}",
+         "merges[0]: not two parts"},
+        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}",
+         "by chance"},
+        {"{\"decoder\":{\"type\":\"X\"},\"model\":{}}", "decoder 'X'"},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}", "score"},
+        {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}",
+         "unk_token '[UNK]'"},
+        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]}} x", "behind the end"},
+        {"{\"model\":{\"vocab\":{\"\\ud800\":0},\"merges\":[]}}", "surrogate"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct err err = open_text(bad[i].json);
+        ck_assert_msg(err.code && strstr(err.msg, bad[i].part),
+                      "%s: '%s' is not in '%s'", bad[i].json, bad[i].part,
+                      err.msg);
+    }
+}
+END_TEST
+
+START_TEST(keys_of_a_tokenizer_file_come_in_any_order) {
+    struct err err =
+        open_text("{\"model\":{\"merges\":[[\"a\",\"b\"]],\"vocab\":{\"a\":0,"
+                  "\"b\":1,\"ab\":2},\"type\":\"BPE\"},\"normalizer\":null}");
+    ck_assert_msg(err.code == ERR_NONE, "%s", err.msg);
 }
 END_TEST
 
@@ -153,6 +318,13 @@ Suite *text_golden_suite(void) {
     TCase *tc = tcase_create("text");
     tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, tokenizer_gives_hugging_faces_ids_and_text, 0, 4);
+    tcase_add_test(tc, ids_one_by_one_give_the_text_of_decode_stream);
+    tcase_add_test(tc, a_stream_of_broken_characters_is_bounded_and_flushed);
+    tcase_add_loop_test(tc, a_flood_of_one_character_is_encoded_in_time, 0, 2);
+    tcase_add_test(tc, tokens_cover_the_text_they_come_from);
+    tcase_add_test(tc, message_text_spells_control_words_in_other_tokens);
+    tcase_add_test(tc, tokenizer_files_that_are_wrong_say_where);
+    tcase_add_test(tc, keys_of_a_tokenizer_file_come_in_any_order);
     tcase_add_test(tc, message_text_never_becomes_a_control_token);
     suite_add_tcase(s, tc);
     return s;
