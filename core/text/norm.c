@@ -292,11 +292,27 @@ static void run_form(const struct step *st, struct norm_buf *b) {
 
 /* ---- characters one by one ---- */
 
+/* ASCII from b->off on, without offsets. */
+static void lower_ascii(struct norm_buf *b) {
+    struct side *s = &b->side[b->to];
+    edit_room(b, b->len - b->off);
+    for (; b->off < b->len; b->off++) {
+        char c = b->text[b->off];
+        if (c & 0x80)
+            return;
+        s->text[s->n++] = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+    }
+}
+
 static void run_lower(const struct step *st, struct norm_buf *b) {
     (void)st;
     edit_begin(b);
     for (uint32_t c; b->off < b->len;) {
         uint32_t low[2];
+        if (!b->want_at && !(b->text[b->off] & 0x80)) {
+            lower_ascii(b);
+            continue;
+        }
         uni_get(b->text + b->off, &c);
         int n = uni_lower_of(c, low);
         for (int i = 0; i < n; i++)
@@ -423,19 +439,23 @@ static void run_prepend(const struct step *st, struct norm_buf *b) {
     edit_end(b);
 }
 
+static bool literal_find(const char *literal, const struct norm_buf *b,
+                         size_t look, struct match *m) {
+    size_t n = strlen(literal), left = b->len - look;
+    const char *at = b->text + look;
+    const char *hit =
+        n == 1 ? memchr(at, literal[0], left) : memmem(at, left, literal, n);
+    m->from = hit ? (size_t)(hit - b->text) : 0;
+    m->to = m->from + n;
+    return hit;
+}
+
 /* The next match at or behind `look`; see split.c for empty ones. */
 static bool replace_find(const struct step *st, struct norm_buf *b,
                          struct regex_run *run, size_t look, bool has_last,
                          size_t last, struct match *m) {
-    if (st->literal) {
-        size_t n = strlen(st->literal);
-        const char *hit = look > b->len ? NULL
-                                        : memmem(b->text + look, b->len - look,
-                                                 st->literal, n);
-        m->from = hit ? (size_t)(hit - b->text) : 0;
-        m->to = m->from + n;
-        return hit;
-    }
+    if (st->literal)
+        return literal_find(st->literal, b, look, m);
     while (look <= b->len && regex_find(run, b->text, b->len, look, m)) {
         uint32_t c;
         if (m->to > m->from || !has_last || last != m->to)
@@ -455,6 +475,28 @@ static void put_content(const struct step *st, struct norm_buf *b) {
     }
 }
 
+/* A single byte (a space, mostly), without offsets. */
+static void replace_byte(const struct step *st, struct norm_buf *b) {
+    struct side *s = &b->side[b->to];
+    char c = st->literal[0];
+    size_t n = 0;
+    for (size_t i = 0; i < b->len; i++)
+        n += b->text[i] == c;
+    if (n == 0)
+        return;
+    edit_begin(b);
+    edit_room(b, b->len + n * st->text_len);
+    for (size_t i = 0; i < b->len; i++) {
+        if (b->text[i] != c) {
+            s->text[s->n++] = b->text[i];
+            continue;
+        }
+        memcpy(s->text + s->n, st->text, st->text_len);
+        s->n += st->text_len;
+    }
+    edit_end(b);
+}
+
 static void run_replace(const struct step *st, struct norm_buf *b) {
     struct match m;
     struct regex_run run = {0};
@@ -463,6 +505,10 @@ static void run_replace(const struct step *st, struct norm_buf *b) {
     size_t last = 0;
     if (!b->len)
         return;
+    if (st->literal && !st->literal[1] && !b->want_at) {
+        replace_byte(st, b);
+        return;
+    }
     if (st->regex)
         regex_run_init(&run, st->regex, &budget);
     while (replace_find(st, b, &run, last, any, last, &m)) {

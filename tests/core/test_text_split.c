@@ -82,6 +82,12 @@ static void check_norm(const struct norm *n, const json_t *text,
         same_piece(&g, json_array_get(want, k++), name);
     }
     ck_assert_msg(k == json_array_size(want), "%s: %zu characters", name, k);
+    struct norm_out plain = {.want_at = false};
+    norm_apply(n, t, json_string_length(text), &plain);
+    ck_assert_msg(plain.len == out.len &&
+                      (!out.len || !memcmp(plain.text, out.text, out.len)),
+                  "%s: another text without offsets", name);
+    norm_out_release(&plain);
     norm_out_release(&out);
 }
 
