@@ -93,11 +93,17 @@ char *cli_parity_line(const json_t *j) {
     return line;
 }
 
-json_t *cli_parity_load(const struct cli *c, const char *name) {
+json_t *cli_parity_load(struct cli *c, const char *name, const char *dir) {
     struct err ignored = {0};
     char *path = parity_path(c, name);
     json_t *j = json_read_file(path, PARITY_BYTES, &ignored);
+    struct err why = {0};
     free(path);
+    if (j)
+        return j;
+    j = parity_make(dir, "auto", &why);
+    if (j)
+        parity_write(c, name, j, &why);
     return j;
 }
 

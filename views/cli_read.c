@@ -480,8 +480,8 @@ static void info_extra(json_t *j, const struct conf *c) {
 }
 
 /* JSON has the whole report, a person its sum. */
-static void info_parity(const struct cli *c, json_t *j) {
-    json_t *report = cli_parity_load(c, c->arg[0]);
+static void info_parity(struct cli *c, const char *dir, json_t *j) {
+    json_t *report = cli_parity_load(c, c->arg[0], dir);
     if (!report)
         return;
     char *line = cli_parity_line(report);
@@ -510,7 +510,7 @@ int cli_model_info(struct cli *c, struct err *err) {
             "intermediate_size", conf.F, "vocab_size", conf.V, "context",
             conf.max_pos, "tied", conf.tied, "tokenizer", fs_exists(tok));
         info_extra(j, &conf);
-        info_parity(c, j);
+        info_parity(c, dir, j);
         const char *key;
         json_t *v;
         if (c->json) {

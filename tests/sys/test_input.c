@@ -543,6 +543,38 @@ START_TEST(fsck_tells_all_findings_in_one_document) {
 }
 END_TEST
 
+static json_t *parity_of(const char *name) {
+    json_t *info = FETTLE_JSON(NULL, "model info %s --json", name);
+    json_t *parity = json_incref(json_object_get(info, "parity"));
+    ck_assert_ptr_nonnull(parity);
+    json_decref(info);
+    return parity;
+}
+
+START_TEST(model_info_tells_how_the_renderer_compares_with_the_template) {
+    char *dir = model_copy();
+    struct out o = fettle(NULL, "model add own %s", dir);
+    ck_assert_msg(strstr(o.out, "scenarios equal to the template") != NULL,
+                  "%s%s", o.out, o.err);
+    out_free(&o);
+    json_t *j = parity_of("own");
+    ck_assert_int_gt(json_integer_value(json_object_get(j, "equal")), 20);
+    json_decref(j);
+    /* a name with a slash is a file all the same; no template, no numbers */
+    edit_json(dir, "tokenizer_config.json", "chat_template", NULL);
+    FETTLE_OK(NULL, "model add my/own %s", dir);
+    j = parity_of("my/own");
+    ck_assert_ptr_null(json_object_get(j, "equal"));
+    ck_assert_ptr_nonnull(json_object_get(j, "renderer"));
+    json_decref(j);
+    FETTLE_OK(NULL, "model rm own");
+    char *path = fs_path("%s/models/own.parity.json", sys_home);
+    ck_assert(!fs_exists(path));
+    free(path);
+    free(dir);
+}
+END_TEST
+
 Suite *input_suite(void) {
     Suite *s = suite_create("input");
     TCase *t = tcase_create("input");
@@ -573,6 +605,8 @@ Suite *input_suite(void) {
     tcase_add_test(t, a_deployment_takes_no_models_name);
     tcase_add_test(t, logs_are_json_lines_when_asked);
     tcase_add_test(t, fsck_tells_all_findings_in_one_document);
+    tcase_add_test(
+        t, model_info_tells_how_the_renderer_compares_with_the_template);
     suite_add_tcase(s, t);
     return s;
 }
