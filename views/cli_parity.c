@@ -88,6 +88,8 @@ char *cli_parity_line(const json_t *j) {
     put_rows(&b, j, "known", "; known: ");
     put_rows(&b, j, "different", "; differs: ");
     put_rows(&b, j, "vanished", "; expected to differ, but equal: ");
+    if (2 * equal < all)
+        buf_puts(&b, "; renderer=template follows the template");
     char *line = fs_path("%s", buf_str(&b));
     buf_release(&b);
     return line;

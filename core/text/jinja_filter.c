@@ -13,11 +13,7 @@ static bool flag(const struct jval *v, bool dflt) {
 }
 
 static int64_t int_of(struct vm *m, const struct jval *v, int64_t dflt) {
-    if (!given(v))
-        return dflt;
-    if (v->kind != J_INT && v->kind != J_BOOL)
-        vm_fail(m, "an integer is wanted, not %s", jv_type(v));
-    return v->kind == J_INT ? v->u.i : v->kind == J_BOOL ? v->u.b : dflt;
+    return given(v) ? jv_count(m, v) : dflt;
 }
 
 static const struct jval *keyword(const struct jargs *all, const char *name) {
@@ -118,15 +114,7 @@ JFN(f_title) {
 
 JFN(f_string) { return v.kind == J_STR ? v : jv_of(jv_str(m, v)); }
 
-static struct jval marked_safe(struct vm *m, const struct jstr *s) {
-    struct jstr *r = vm_get(m, sizeof *r);
-    if (!r)
-        return jv_undef(NULL);
-    *r = *s;
-    r->is_safe = true;
-    return jv_of(r);
-}
-JFN(f_safe) { return marked_safe(m, jv_str(m, v)); }
+JFN(f_safe) { return str_safe(m, jv_str(m, v)); }
 JFN(f_escape) { return str_escape(m, jv_str(m, v)); }
 
 JFN(f_replace) {

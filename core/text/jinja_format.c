@@ -412,6 +412,8 @@ struct jval date_format(struct vm *m, const struct jstr *format) {
     time_t now = time(NULL);
     if (!pin || !strptime(pin, "%Y-%m-%d", &tm))
         localtime_r(&now, &tm);
+    if (format->len >= sizeof fmt)
+        return vm_fail(m, "strftime_now: the format is too long");
     snprintf(fmt, sizeof fmt, "%.*s", (int)format->len, format->p);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"

@@ -32,7 +32,7 @@ enum jkind {
     J_BOUND /* a method and its object */
 };
 
-/* UTF-8, immutable. */
+/* Immutable; valid UTF-8, for templates and JSON are. */
 struct jstr {
     const char *p;
     const uint8_t *mark; /* of each byte; NULL: `all` is every byte's */
@@ -355,6 +355,9 @@ bool jv_in(struct vm *m, struct jval a, struct jval in);
 const char *jv_type(const struct jval *v);
 int64_t jv_len(struct vm *m, struct jval v);
 bool jv_number(const struct jval *v, double *f);
+/* An integer that counts or places something; sums of few fit 64 bits. */
+#define JINJA_COUNT_MAX ((int64_t)1 << 40)
+int64_t jv_count(struct vm *m, const struct jval *v);
 /* Its items as a list, which a stream gives up; NULL: not iterable, fails. */
 const struct jlist *jv_iter(struct vm *m, struct jval v);
 const struct jstr *jv_str(struct vm *m, struct jval v); /* str() */
@@ -393,6 +396,7 @@ struct jval str_replace(struct vm *m, const struct jstr *s,
                         const struct jstr *from, const struct jstr *to,
                         int64_t count);
 struct jval str_escape(struct vm *m, const struct jstr *s);
+struct jval str_safe(struct vm *m, const struct jstr *s); /* as Markup */
 /* Lines without their ends (keep: with them). */
 struct jval str_lines(struct vm *m, const struct jstr *s, bool keep);
 /* In spaces, or what fill says, to a width; where: l r c. */

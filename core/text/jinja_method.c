@@ -18,11 +18,7 @@ static const struct jstr *chars_of(struct vm *m, const struct jval *v) {
 }
 
 static int64_t int_or(struct vm *m, const struct jval *v, int64_t dflt) {
-    if (v->kind == J_MISSING || v->kind == J_NONE)
-        return dflt;
-    if (v->kind != J_INT && v->kind != J_BOOL)
-        vm_fail(m, "an integer is wanted, not %s", jv_type(v));
-    return v->kind == J_INT ? v->u.i : v->kind == J_BOOL ? v->u.b : dflt;
+    return v->kind == J_MISSING || v->kind == J_NONE ? dflt : jv_count(m, v);
 }
 
 /* ---- str ---- */
@@ -263,15 +259,21 @@ JFN(s_count) {
     return jv_int(n);
 }
 
+/* Markup escapes what it joins. */
 JFN(s_join) {
     const struct jlist *l = jv_iter(m, a[0]);
+    bool safe = v.u.s->is_safe;
     struct jbuf b = {0};
     for (size_t i = 0; l && i < l->n; i++) {
         if (i)
             jbuf_str(m, &b, v.u.s);
-        jbuf_str(m, &b, text_of(m, &l->v[i], "join"));
+        if (safe)
+            put_str(m, &b, str_escape(m, jv_str(m, l->v[i])));
+        else
+            jbuf_str(m, &b, text_of(m, &l->v[i], "join"));
     }
-    return jbuf_take(m, &b);
+    struct jval r = jbuf_take(m, &b);
+    return safe && r.kind == J_STR ? str_safe(m, r.u.s) : r;
 }
 
 static struct jval parts(struct vm *m, const struct jstr *s, size_t at,

@@ -12,6 +12,7 @@
  *   MACRO name(args: NAME with default a)  CALL_BLOCK (args) a: body
  *   FILTER_BLOCK a  WITH args = target, value, …
  */
+#include "core/text/int.h"
 #include "core/text/jinja_int.h"
 
 #include <stddef.h>
@@ -76,8 +77,12 @@ int jinja_name_id(const char *name) {
     return ((const struct name *)(name - offsetof(struct name, text)))->id;
 }
 
+/* What stands for a name after a failure. */
 static const char *no_name(void) {
-    static const struct name none = {.id = 0};
+    static const struct {
+        int id;
+        char text[sizeof(int)];
+    } none = {0, ""};
     return none.text;
 }
 
@@ -944,15 +949,17 @@ static struct jnode *parse_body(struct parser *p, const char *const *ends) {
 
 /* ---- opening ---- */
 
-/* Newlines as \n, without the one at the end. */
+/* UTF-8 with newlines as \n, without the one at the end. */
 static char *parse_source(struct jinja *j, const char *text, size_t *len) {
+    char *valid = utf8_lossy(text, *len, len);
     char *s = arena_get(&j->mem, *len + 1);
     size_t n = 0;
     for (size_t i = 0; s && i < *len; i++) {
-        if (text[i] == '\r' && i + 1 < *len && text[i + 1] == '\n')
+        if (valid[i] == '\r' && i + 1 < *len && valid[i + 1] == '\n')
             continue;
-        s[n++] = text[i] == '\r' ? '\n' : text[i];
+        s[n++] = valid[i] == '\r' ? '\n' : valid[i];
     }
+    free(valid);
     *len = n - (n > 0 && s && s[n - 1] == '\n');
     return s;
 }

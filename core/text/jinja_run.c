@@ -279,7 +279,8 @@ static size_t *char_offsets(struct vm *m, const struct jstr *s, size_t n) {
         utf8_get(s->p + i, s->len - i, &w);
         at[k++] = i;
     }
-    at[n] = s->len;
+    while (k <= n)
+        at[k++] = s->len;
     return at;
 }
 

@@ -186,6 +186,13 @@ static bool final_sigma(const struct jstr *s, size_t at, bool after_cased) {
     return !is_cased(utf8_get(s->p + at + 2, s->len - at - 2, &k));
 }
 
+struct jval str_safe(struct vm *m, const struct jstr *s) {
+    struct jval v = str_slice(m, s, 0, s->len);
+    if (v.kind == J_STR)
+        ((struct jstr *)v.u.s)->is_safe = true;
+    return v;
+}
+
 /* how: u upper, l lower, c capitalize, t title. */
 struct jval str_case(struct vm *m, const struct jstr *s, char how) {
     struct jbuf b = {0};
@@ -206,9 +213,7 @@ struct jval str_case(struct vm *m, const struct jstr *s, char how) {
         in_word = is_cased(c);
     }
     struct jval v = jbuf_take(m, &b);
-    if (v.kind == J_STR && s->is_safe)
-        ((struct jstr *)v.u.s)->is_safe = true;
-    return v;
+    return v.kind == J_STR && s->is_safe ? str_safe(m, v.u.s) : v;
 }
 
 /* ---- replace, escape ---- */
@@ -263,7 +268,5 @@ struct jval str_escape(struct vm *m, const struct jstr *s) {
             jbuf_put(m, &b, s->p + i, 1, str_mark(s, i));
     }
     struct jval v = jbuf_take(m, &b);
-    if (v.kind == J_STR)
-        ((struct jstr *)v.u.s)->is_safe = true;
-    return v;
+    return v.kind == J_STR ? str_safe(m, v.u.s) : v;
 }

@@ -226,6 +226,17 @@ bool jv_number(const struct jval *v, double *f) {
     return v->kind == J_FLOAT || v->kind == J_INT || v->kind == J_BOOL;
 }
 
+int64_t jv_count(struct vm *m, const struct jval *v) {
+    int64_t i = v->kind == J_INT ? v->u.i : v->kind == J_BOOL ? v->u.b : 0;
+    if (v->kind != J_INT && v->kind != J_BOOL)
+        vm_fail(m, "an integer is wanted, not %s", jv_type(v));
+    if (i > JINJA_COUNT_MAX || i < -JINJA_COUNT_MAX) {
+        vm_fail(m, "%lld is too big a number here", (long long)i);
+        i = 0;
+    }
+    return i;
+}
+
 static struct jval undefined(struct vm *m, const struct jval *v) {
     const struct jstr *s = v->kind == J_UNDEF ? v->u.s : NULL;
     return s ? vm_fail(m, "'%.*s' is undefined",
@@ -260,7 +271,7 @@ static struct jval str_chars(struct vm *m, const struct jstr *s) {
     for (size_t i = 0; r.kind == J_LIST && i < s->len && vm_step(m, 1);
          i += k) {
         utf8_get(s->p + i, s->len - i, &k);
-        r.u.l->v[r.u.l->n++] = str_slice(m, s, i, k);
+        jlist_push(m, r.u.l, str_slice(m, s, i, k));
     }
     return r;
 }
@@ -796,7 +807,7 @@ static struct jval int_pow(struct vm *m, int64_t a, int64_t b) {
 
 static struct jval int_binary(struct vm *m, enum jop op, int64_t a, int64_t b) {
     int64_t r = 0;
-    bool over = false;
+    bool over = false, down;
     if (b == 0 && (op == OP_DIV || op == OP_FLOORDIV || op == OP_MOD))
         return vm_fail(m, "division by zero");
     switch (op) {
@@ -810,9 +821,8 @@ static struct jval int_binary(struct vm *m, enum jop op, int64_t a, int64_t b) {
             over = op == OP_FLOORDIV && __builtin_sub_overflow(0, a, &r);
             break;
         }
-        r = a / b - (a % b != 0 && (a < 0) != (b < 0));
-        if (op == OP_MOD)
-            r = a - r * b;
+        down = a % b != 0 && (a < 0) != (b < 0); /* C rounds towards 0 */
+        r = op == OP_MOD ? a % b + (down ? b : 0) : a / b - down;
         break;
     }
     return over ? vm_fail(m, "an integer beyond 64 bits") : jv_int(r);
@@ -847,9 +857,7 @@ static struct jval str_add(struct vm *m, const struct jstr *a,
     jbuf_str(m, &r, a);
     jbuf_str(m, &r, b);
     struct jval v = jbuf_take(m, &r);
-    if (safe && v.kind == J_STR)
-        ((struct jstr *)v.u.s)->is_safe = true;
-    return v;
+    return safe && v.kind == J_STR ? str_safe(m, v.u.s) : v;
 }
 
 static struct jval list_add(struct vm *m, const struct jlist *a,
@@ -895,9 +903,9 @@ struct jval jv_binary(struct vm *m, enum jop op, struct jval a, struct jval b) {
         a.u.l->seq == b.u.l->seq && a.u.l->seq <= SEQ_TUPLE)
         return list_add(m, a.u.l, b.u.l);
     if (op == OP_MUL && repeats(&a) && nb && b.kind != J_FLOAT)
-        return repeat(m, a, (int64_t)y);
+        return repeat(m, a, b.kind == J_INT ? b.u.i : b.u.b);
     if (op == OP_MUL && repeats(&b) && na && a.kind != J_FLOAT)
-        return repeat(m, b, (int64_t)x);
+        return repeat(m, b, a.kind == J_INT ? a.u.i : a.u.b);
     if (op == OP_MOD && a.kind == J_STR)
         return str_percent(m, a.u.s, b);
     return bad_operands(m, op, &a, &b);

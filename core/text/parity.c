@@ -23,8 +23,8 @@ static const char *const verdict_names[] = {
     [PARITY_DIFFERENT] = "different",
 };
 
-/* Differences that are meant: the renderer's way is the cookbook's. A name
- * that ends in * stands for all that begin so. */
+/* Differences that are meant, of renderers and the templates that their models
+ * came with. A name that ends in * stands for all that begin so. */
 #define CALLS \
     "call call_answered call_pending_answer two_rounds parallel_calls " \
     "parallel_results_reversed text_and_call nested_arguments " \
@@ -36,49 +36,69 @@ static const char *const verdict_names[] = {
 #define SPACES \
     "surrounding_spaces newline_first newline_last tab_first " \
     "spaces_only_user "
+#define THOUGHTS \
+    "thought thought_before_user thought_in_both thought_then_plain " \
+    "thought_only "
+#define SPELLED "thought_in_text thought_in_text_before_user "
 
-static const char framed[] =
-    "reasoning that the text of an answer spells out is framed as reasoning";
-static const char parts_read[] =
+static const char no_parts[] =
     "the template has no words for a content of several parts";
+static const char drops_developer[] =
+    "the template drops what a developer says";
+static const char refuses_developer[] = "the template refuses developers";
+static const char one_system[] =
+    "the template refuses a system message that is not the first";
+static const char spelled_out[] =
+    "reasoning that an answer's text spells out is reasoning, for the "
+    "template it is text";
+static const char no_thoughts[] = "reasoning is refused, not dropped";
+static const char no_tools[] = "tools are refused, not dropped";
 static const struct {
     const char *renderer, *scenarios, *why;
 } known[] = {
-    {"qwen3", PARTS, parts_read},
-    {"qwen3", DEVELOPERS, "the template drops what a developer says"},
-    {"qwen3_instruct", PARTS, parts_read},
-    {"qwen3_instruct", DEVELOPERS, "the template drops what a developer says"},
+    {"qwen2_5", PARTS, no_parts},
+    {"qwen2_5", DEVELOPERS, drops_developer},
+    {"qwen2_5",
+     THOUGHTS "thought_and_call thought_call_thought calls_of_an_old_turn",
+     no_thoughts},
+    {"qwen3", PARTS, no_parts},
+    {"qwen3", DEVELOPERS, drops_developer},
+    {"qwen3_instruct", PARTS, no_parts},
+    {"qwen3_instruct", DEVELOPERS, drops_developer},
     {"qwen3_instruct",
-     "thought thought_in_both thought_only thought_call_thought "
-     "thought_and_call",
+     "thought thought_in_both thought_only thought_and_call "
+     "thought_call_thought",
      "the template drops reasoning"},
-    {"qwen3_5*", DEVELOPERS, "the template refuses developers"},
-    {"qwen3_5*", "two_systems system_later",
-     "the template refuses a system message that is not the first"},
-    {"qwen3_8*", DEVELOPERS, "the template refuses developers"},
-    {"qwen3_8*", "two_systems system_later",
-     "the template refuses a system message that is not the first"},
-    {"qwen3_8*", "thought_in_text thought_in_text_before_user",
-     "the template takes reasoning that the text spells out for text"},
+    {"qwen3_5*", DEVELOPERS, refuses_developer},
+    {"qwen3_5*", "two_systems system_later", one_system},
+    {"qwen3_8*", DEVELOPERS, refuses_developer},
+    {"qwen3_8*", "two_systems system_later", one_system},
+    {"qwen3_8*", SPELLED, spelled_out},
     {"nemotron3*", SPACES, "texts are stripped"},
-    {"nemotron3*", PARTS, parts_read},
-    {"nemotron3*", "thought_in_text thought_in_text_before_user", framed},
+    {"nemotron3*", PARTS, no_parts},
+    {"nemotron3*", SPELLED, spelled_out},
     {"llama3", SPACES "spaces_only_answer", "texts are not stripped"},
-    {"llama3", PARTS, parts_read},
-    {"llama3",
-     "thought thought_before_user thought_in_both thought_then_plain "
-     "thought_only",
-     "reasoning is refused"},
-    {"llama3", TOOLS, "tools are refused"},
+    {"llama3", PARTS, no_parts},
+    {"llama3", THOUGHTS, no_thoughts},
+    {"llama3", TOOLS, no_tools},
     {"gpt_oss*", "empty_system", "an empty system message is kept"},
-    {"gpt_oss*", "assistant_parts", parts_read},
+    {"gpt_oss*", "assistant_parts", no_parts},
     {"gpt_oss*", DEVELOPERS, "a developer's message stands as it is"},
     {"gpt_oss*", "two_systems system_later",
      "the template drops a system message that is not the first"},
     {"gpt_oss*", "thought_before_user thought_in_both thought_then_plain",
      "reasoning of earlier turns is kept"},
-    {"gpt_oss*", "thought_in_text thought_in_text_before_user", framed},
+    {"gpt_oss*", SPELLED, spelled_out},
     {"gpt_oss*", TOOLS, "tools are declared in the cookbook's TypeScript"},
+    {"phi3", PARTS, no_parts},
+    {"phi3", DEVELOPERS, "developers are refused, not dropped"},
+    {"phi3", THOUGHTS, no_thoughts},
+    {"phi3", TOOLS, no_tools},
+    {"phi3",
+     "single_turn multi_turn empty_system surrounding_spaces inner_newlines "
+     "emoji_and_scripts two_assistants empty_answer spaces_only_answer "
+     "thought_in_text",
+     "the template ends a whole conversation with the tokenizer's end"},
 };
 
 static bool name_fits(const char *pattern, const char *name) {

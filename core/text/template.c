@@ -17,6 +17,7 @@
 struct template {
     struct jinja *plain, *tools; /* tools: for rows with tools; may be NULL */
     json_t *special;             /* bos_token and its like */
+    char *stop; /* what it writes behind an answer; owned, may be NULL */
 };
 
 /* ---- opening ---- */
@@ -119,6 +120,7 @@ void template_close(struct template *t) {
     jinja_free(t->plain);
     jinja_free(t->tools);
     json_decref(t->special);
+    free(t->stop);
     free(t);
 }
 
@@ -303,6 +305,18 @@ static bool begins_with(const struct jinja_out *all,
            memcmp(all->text, part->text, part->len) == 0;
 }
 
+/* Where an answer that ends at `to` really does: white space behind the token
+ * that ends it is the next header's, for nobody samples it. */
+static size_t answer_end(const struct template *t, const struct jinja_out *out,
+                         size_t to) {
+    size_t end = to, n = t->stop ? strlen(t->stop) : 0;
+    while (end > 0 && out->text[end - 1] &&
+           strchr(" \t\r\n", out->text[end - 1]))
+        end--;
+    return n && end >= n && memcmp(out->text + end - n, t->stop, n) == 0 ? end
+                                                                         : to;
+}
+
 /* Between the prompt of an answer and the conversation up to it, where both
  * begin the whole text. What no prompt asks for has no span. */
 static void spans_by_prefix(const struct template *t,
@@ -319,7 +333,7 @@ static void spans_by_prefix(const struct template *t,
                 0 &&
             begins_with(all, &with) && begins_with(all, &ask);
         if (ok)
-            span_add(s, ask.len, with.len, i);
+            span_add(s, ask.len, answer_end(t, all, with.len), i);
         jinja_out_release(&ask);
         jinja_out_release(&with);
     }
@@ -417,7 +431,7 @@ static void add_stop(struct render *r, int64_t id) {
 
 /* An answer ends with the token that the template writes behind it, or with
  * the tokenizer's own end. */
-static void find_stops(struct render *r, const struct template *t) {
+static void find_stops(struct render *r, struct template *t) {
     static const char mark[] = "@fettle@";
     json_t *m = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "user", "content",
                           "a", "role", "assistant", "content", mark);
@@ -430,8 +444,10 @@ static void find_stops(struct render *r, const struct template *t) {
         at += strlen(mark);
         tok_encode(r->tok, at, strlen(at), TOK_CONTROL, &ids);
     }
-    if (ids.n && tok_is_special(r->tok, ids.id[0]))
+    if (ids.n && tok_is_special(r->tok, ids.id[0])) {
         add_stop(r, ids.id[0]);
+        t->stop = tok_decode(r->tok, ids.id, 1, false);
+    }
     if (r->eos)
         add_stop(r, tok_find(r->tok, r->eos));
     free(ids.id);

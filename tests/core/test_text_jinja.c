@@ -138,6 +138,22 @@ START_TEST(json_is_as_json_dumps_writes_it) {
 }
 END_TEST
 
+START_TEST(bytes_that_are_not_utf8_are_read_as_replacement_characters) {
+    renders("{% for c in 'a\xc3' %}<{{ c }}>{% endfor %}\xff", "{}",
+            "<a><\xef\xbf\xbd>\xef\xbf\xbd");
+    renders("{{ 'a\xe2\x82'[1:]|length }}", "{}", "1");
+}
+END_TEST
+
+START_TEST(quotients_are_rounded_down) {
+    renders("{{ 7 // -2 }} {{ 7 % -2 }} {{ -7 // 2 }} {{ -7 % 2 }}", "{}",
+            "-4 -1 -4 1");
+    renders("{{ 9223372036854775807 % -105753210842676 }} {{ (0 - "
+            "9223372036854775807 - 1) % -1 }} {{ 7.5 // -2 }}",
+            "{}", "-54209 0 -4.0");
+}
+END_TEST
+
 START_TEST(dates_are_pinned_by_the_environment) {
     setenv("FETTLE_DATE", "2024-07-06", 1);
     renders("{{ strftime_now('%d %b %Y') }}", "{}", "06 Jul 2024");
@@ -182,6 +198,7 @@ START_TEST(what_is_no_template_is_refused_with_its_line) {
     refuses("{% if x %}", ERR_INVAL, "the template ends before 'elif'");
     refuses("{% endif %}", ERR_INVAL, "unknown tag 'endif'");
     refuses("{% break %}", ERR_INVAL, "outside a loop");
+    refuses("{{ 'a' | }}", ERR_INVAL, "expected a name");
     refuses("{{ 'a }}", ERR_INVAL, "a string without an end");
     refuses("{{ 99999999999999999999 }}", ERR_INVAL, "64 bits");
 }
@@ -270,6 +287,9 @@ Suite *text_jinja_suite(void) {
     tcase_add_test(tc, drawn_snippets_render_as_in_jinja2);
     tcase_add_test(tc, tags_take_indentation_and_one_newline);
     tcase_add_test(tc, json_is_as_json_dumps_writes_it);
+    tcase_add_test(tc,
+                   bytes_that_are_not_utf8_are_read_as_replacement_characters);
+    tcase_add_test(tc, quotients_are_rounded_down);
     tcase_add_test(tc, dates_are_pinned_by_the_environment);
     tcase_add_test(tc, marks_follow_text_through_whatever_is_done_to_it);
     tcase_add_test(tc, generation_marks_what_it_encloses);

@@ -107,7 +107,7 @@ START_TEST(a_known_difference_has_a_reason_and_is_missed_when_gone) {
     ck_assert_str_eq(field(row_of(j, "developer_first"), "verdict"),
                      "vanished");
     json_decref(j);
-    j = report(chatml, "llama3"); /* which has no words for tools */
+    j = report(chatml, "llama3");
     ck_assert_str_eq(field(row_of(j, "tools_declared"), "verdict"), "known");
     ck_assert_str_ne(field(row_of(j, "tools_declared"), "why"), "");
     json_decref(j);

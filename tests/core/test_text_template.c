@@ -101,9 +101,9 @@ static void trains(const char *template, const char *messages, enum train_on on,
 }
 
 START_TEST(without_generation_tags_answers_are_what_prompts_ask_for) {
-    trains(plain, two, TRAIN_ALL_ASSISTANT, "Yo<|im_end|>\n");
-    trains(plain, four, TRAIN_ALL_ASSISTANT, "Yo<|im_end|>\nSo<|im_end|>\n");
-    trains(plain, four, TRAIN_LAST_ASSISTANT, "So<|im_end|>\n");
+    trains(plain, two, TRAIN_ALL_ASSISTANT, "Yo<|im_end|>");
+    trains(plain, four, TRAIN_ALL_ASSISTANT, "Yo<|im_end|>So<|im_end|>");
+    trains(plain, four, TRAIN_LAST_ASSISTANT, "So<|im_end|>");
 }
 END_TEST
 
@@ -114,8 +114,7 @@ START_TEST(generation_tags_say_what_is_trained) {
 END_TEST
 
 START_TEST(what_the_prompt_says_already_is_not_trained) {
-    trains(thinks, four, TRAIN_LAST_ASSISTANT,
-           "Hm\n</think>\n\nSo<|im_end|>\n");
+    trains(thinks, four, TRAIN_LAST_ASSISTANT, "Hm\n</think>\n\nSo<|im_end|>");
 }
 END_TEST
 

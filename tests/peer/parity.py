@@ -13,7 +13,7 @@ import argparse, importlib.util, json, os, pathlib, shutil, subprocess, sys, tem
 PAIRS = [("qwen3", "qwen3", ""), ("qwen3_instruct_2507", "qwen3_instruct", ""), ("llama3", "llama3", "<|begin_of_text|>"),
          ("qwen3_5_think", "qwen3_5", ""), ("qwen3_8", "qwen3_8_xhigh_reasoning", ""),
          ("gptoss", "gpt_oss_medium_reasoning", ""), ("nemotron_3_super", "nemotron3", ""), ("nemotron_3_nano", "nemotron3", ""),
-         ("nemotron_3_ultra", "nemotron3_ultra", "")]
+         ("nemotron_3_ultra", "nemotron3_ultra", ""), ("qwen2_5", "qwen2_5", ""), ("phi3", "phi3", "")]
 
 
 def main():
