@@ -43,6 +43,8 @@ static int pull_error(const struct pull *p, const char *what, size_t at,
 /* Where a part's fault is in the file. */
 static int part_error(const struct file *f, const struct pull *p,
                       const char *what, struct err *err) {
+    if (!p->s)
+        return err_set(err, ERR_INVAL, "model.%s is missing", what);
     return pull_error(p, what, (size_t)(p->s - f->start), err);
 }
 
