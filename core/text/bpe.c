@@ -379,6 +379,36 @@ void bpe_pieces(struct bpe_run *r, const char *s, size_t len,
 
 /* ---- words seen before ---- */
 
+static uint64_t load8(const char *s) {
+    uint64_t v;
+    memcpy(&v, s, sizeof v);
+    return v;
+}
+
+static uint64_t load4(const char *s) {
+    uint32_t v;
+    memcpy(&v, s, sizeof v);
+    return v;
+}
+
+/* 0 < len <= KEY_MAX bytes and the length, by loads that overlap. */
+static void key_of(const char *s, size_t len, uint64_t key[2]) {
+    key[1] = (uint64_t)len << 56;
+    if (len > 8) {
+        key[0] = load8(s);
+        key[1] |= load8(s + len - 8) >> 8 * (16 - len);
+    } else if (len == 8) {
+        key[0] = load8(s);
+    } else if (len >= 4) {
+        key[0] = load4(s) | load4(s + len - 4) << 8 * (len - 4);
+    } else {
+        size_t mid = len / 2, last = len - 1;
+        key[0] = (unsigned char)s[0] |
+                 (uint64_t)(unsigned char)s[mid] << 8 * mid |
+                 (uint64_t)(unsigned char)s[last] << 8 * last;
+    }
+}
+
 static struct words *words_of(struct bpe_run *r, const uint64_t key[2]) {
     uint64_t h = (key[0] ^ key[1] * 0xbf58476d1ce4e5b9u) * 0x9e3779b97f4a7c15u;
     return &r->words[(h >> 32) & (r->n_words - 1)];
@@ -389,8 +419,13 @@ static bool word_is(const struct word *w, const uint64_t key[2]) {
 }
 
 static void ids_put(struct tok_ids *out, const struct word *w) {
-    for (uint32_t i = 0; i < w->n; i++)
-        tok_ids_push(out, w->id[i]);
+    if (out->n + IDS_MAX > out->cap) {
+        for (uint32_t i = 0; i < w->n; i++)
+            tok_ids_push(out, w->id[i]);
+        return;
+    }
+    memcpy(out->id + out->n, w->id, sizeof w->id);
+    out->n += w->n;
 }
 
 void bpe_ids(struct bpe_run *r, const char *s, size_t len,
@@ -398,8 +433,7 @@ void bpe_ids(struct bpe_run *r, const char *s, size_t len,
     uint64_t key[2] = {0};
     struct words *ws = NULL;
     if (len <= KEY_MAX) {
-        memcpy(key, s, len);
-        key[1] |= (uint64_t)len << 56;
+        key_of(s, len, key);
         ws = words_of(r, key);
         for (int i = 0; i < 2; i++)
             if (word_is(&ws->way[i], key)) {

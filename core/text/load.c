@@ -19,14 +19,14 @@ enum part {
     PRE_TOKENIZER,
     POST_PROCESSOR,
     DECODER,
-    MODEL,
-    VOCAB,
+    MODEL, /* above: of the file; below: of its model */
+    VOCAB = MODEL,
     MERGES,
     N_PARTS
 };
 static const char *const part_names[N_PARTS] = {
     "added_tokens", "normalizer", "pre_tokenizer", "post_processor",
-    "decoder",      "model",      "vocab",         "merges"};
+    "decoder",      "vocab",      "merges"};
 
 struct file {
     struct pull_str part[N_PARTS];
@@ -34,30 +34,53 @@ struct file {
     const char *start;
 };
 
-static int pull_error(const struct pull *p, const char *what, size_t at,
-                      struct err *err) {
-    return err_set(err, ERR_INVAL, "%s: %s (byte %zu)", what,
-                   p->why ? p->why : "it is damaged", at);
-}
-
 /* Where a part's fault is in the file. */
 static int part_error(const struct file *f, const struct pull *p,
                       const char *what, struct err *err) {
     if (!p->s)
         return err_set(err, ERR_INVAL, "model.%s is missing", what);
-    return pull_error(p, what, (size_t)(p->s - f->start), err);
+    return err_set(err, ERR_INVAL, "%s: %s (byte %zu)", what,
+                   p->why ? p->why : "it is damaged",
+                   (size_t)(p->s - f->start));
 }
 
-static void find_parts(struct file *f, struct pull *p, enum part from,
-                       enum part to) {
+/* A small value of the model, into its tree. */
+static void keep_small(struct file *f, const char *name, struct pull_str v) {
+    json_t *j = json_loadb(v.s, v.len, JSON_DECODE_ANY, NULL);
+    if (j)
+        json_object_set_new(f->model, name, j);
+}
+
+static void walk_model(struct file *f, struct pull *p) {
+    json_decref(f->model);
+    f->model = json_object();
+    for (pull_open(p, '{'); pull_more(p, '}');) {
+        char name[64] = "";
+        struct pull_str key = pull_key(p);
+        if (key.len < sizeof name)
+            memcpy(name, key.s, key.len);
+        struct pull_str v = pull_skip(p);
+        if (strcmp(name, part_names[VOCAB]) == 0)
+            f->part[VOCAB] = v;
+        else if (strcmp(name, part_names[MERGES]) == 0)
+            f->part[MERGES] = v;
+        else if (*name && v.len)
+            keep_small(f, name, v);
+    }
+}
+
+static void walk_file(struct file *f, struct pull *p) {
     for (pull_open(p, '{'); pull_more(p, '}');) {
         struct pull_str key = pull_key(p);
-        enum part i = from;
-        while (i < to && !pull_is(key, part_names[i]))
+        int i = 0;
+        while (i < MODEL && !pull_is(key, part_names[i]))
             i++;
-        struct pull_str v = pull_skip(p);
-        if (i < to)
-            f->part[i] = v;
+        if (i < MODEL)
+            f->part[i] = pull_skip(p);
+        else if (pull_is(key, "model") && pull_peek(p) == '{')
+            walk_model(f, p);
+        else
+            pull_skip(p);
     }
 }
 
@@ -67,33 +90,6 @@ static json_t *part_tree(const struct file *f, enum part i, struct err *err) {
     if (v.len == 0 || pull_is(v, "null"))
         return NULL;
     return json_read(v.s, v.len, part_names[i], err);
-}
-
-/* The model's object without vocabulary and merges. */
-static json_t *model_tree(const struct file *f, struct err *err) {
-    struct pull p;
-    json_t *o = json_object();
-    pull_init(&p, f->part[MODEL].s, f->part[MODEL].len);
-    for (pull_open(&p, '{'); pull_more(&p, '}');) {
-        struct pull_str key = pull_key(&p);
-        bool big = pull_is(key, "vocab") || pull_is(key, "merges");
-        char name[64] = "";
-        if (key.len < sizeof name)
-            memcpy(name, key.s, key.len);
-        struct pull_str v = pull_skip(&p);
-        json_t *j = big || !*name || v.len == 0
-                        ? NULL
-                        : json_loadb(v.s, v.len, JSON_DECODE_ANY, NULL);
-        if (j)
-            json_object_set_new(o, name, j);
-    }
-    if (p.bad) {
-        part_error(f, &p, "model", err);
-        json_decref(o);
-        o = NULL;
-    }
-    pull_release(&p);
-    return o;
 }
 
 /* ---- BPE ---- */
@@ -332,16 +328,10 @@ static const struct {
 #define N_MODELS (sizeof models / sizeof *models)
 
 static int load_model(struct tok *t, struct file *f, struct err *err) {
-    struct pull p;
     const char *type;
-    if (f->part[MODEL].len == 0)
+    if (!f->model)
         return err_set(err, ERR_INVAL, "no model in it");
-    pull_init(&p, f->part[MODEL].s, f->part[MODEL].len);
-    find_parts(f, &p, VOCAB, N_PARTS);
-    int rc = p.bad ? part_error(f, &p, "model", err) : 0;
-    pull_release(&p);
-    if (rc < 0 || !(f->model = model_tree(f, err)) ||
-        json_get_str(f->model, "type", &type, "BPE", err) < 0)
+    if (json_get_str(f->model, "type", &type, "BPE", err) < 0)
         return -1;
     for (size_t i = 0; i < N_MODELS; i++) {
         if (strcmp(models[i].type, type) != 0)
@@ -550,12 +540,12 @@ int tok_load(struct tok *t, const char *text, size_t len, struct err *err) {
     if (!utf8_ok(text, len))
         return err_set(err, ERR_INVAL, "it is not UTF-8");
     pull_init(&p, text, len);
-    find_parts(&f, &p, ADDED, VOCAB);
+    walk_file(&f, &p);
     if (pull_peek(&p)) {
         p.why = p.bad ? p.why : "more behind the end";
         p.bad = true;
     }
-    int rc = p.bad ? pull_error(&p, "not JSON", (size_t)(p.s - text), err) : 0;
+    int rc = p.bad ? part_error(&f, &p, "not JSON", err) : 0;
     pull_release(&p);
     if (rc == 0 && (load_chain(t, &f, err) < 0 || load_model(t, &f, err) < 0 ||
                     load_added(t, &f, err) < 0))

@@ -327,31 +327,56 @@ char *tok_decode_all(const struct tok *t, const uint32_t *id, size_t n,
 
 /* ---- one by one ---- */
 
-static bool ends_broken(const char *s) {
-    size_t n = strlen(s);
-    return n >= 3 && memcmp(s + n - 3, "\xef\xbf\xbd", 3) == 0;
+/* Text that may hold NUL bytes; owned. */
+struct window {
+    char *s;
+    size_t len;
+};
+
+static struct window window_text(const struct tok *t,
+                                 const struct tok_stream *s, int n) {
+    struct parts p = {0};
+    struct window w;
+    decode_ids(t, s->id, (size_t)n, !s->keep_special, &p);
+    w.s = text_of(&p, &w.len);
+    return w;
+}
+
+static bool ends_broken(const struct window *w) {
+    return w->len >= 3 && memcmp(w->s + w->len - 3, "\xef\xbf\xbd", 3) == 0;
 }
 
 /* What `all` has behind what it has in common with `had`. */
-static char *rest_of(const char *all, const char *had) {
+static char *rest_of(const struct window *all, const struct window *had) {
     size_t n = 0;
-    while (had[n] && all[n] == had[n])
+    while (n < had->len && n < all->len && all->s[n] == had->s[n])
         n++;
-    while (n > 0 && ((unsigned char)all[n] & 0xc0) == 0x80)
+    while (n > 0 && ((unsigned char)all->s[n] & 0xc0) == 0x80)
         n--;
-    char *rest = strdup(all + n);
+    char *rest = malloc(all->len - n + 1);
     CHECK(rest, "out of memory for text");
+    memcpy(rest, all->s + n, all->len - n + 1);
     return rest;
 }
 
 static void window_drop(struct tok_stream *s, int n) {
     memmove(s->id, s->id + n, (size_t)(s->n - n) * sizeof *s->id);
     s->n -= n;
+    s->read = s->n;
 }
 
-static char *window_text(const struct tok *t, const struct tok_stream *s,
-                         int n) {
-    return tok_decode(t, s->id, (size_t)n, !s->keep_special);
+/* What was returned already. While that is nothing, ids whose text is whole
+ * count as read. */
+static struct window window_read(const struct tok *t, struct tok_stream *s) {
+    struct window had = window_text(t, s, s->read);
+    if (had.len > 0 || s->n == 0)
+        return had;
+    struct window all = window_text(t, s, s->n);
+    bool whole = !ends_broken(&all);
+    free(whole ? had.s : all.s);
+    if (whole)
+        s->read = s->n;
+    return whole ? all : had;
 }
 
 /* The ids in the window are decoded anew with each one that comes, as
@@ -359,28 +384,19 @@ static char *window_text(const struct tok *t, const struct tok_stream *s,
  * before it. The first `read` of them were returned already. */
 char *tok_stream_next(const struct tok *t, struct tok_stream *s, uint32_t id) {
     bool last = id == UINT32_MAX;
-    char *had = window_text(t, s, s->read);
-    if (!*had && s->n > 0) {
-        char *all = window_text(t, s, s->n);
-        if (!ends_broken(all)) {
-            free(had);
-            had = all;
-            s->read = s->n;
-        } else {
-            free(all);
-        }
-    }
+    struct window had = window_read(t, s);
     if (!last)
         s->id[s->n++] = id;
-    char *all = window_text(t, s, s->n), *out = NULL;
-    bool grew = strlen(all) > strlen(had);
-    if (last || s->n == TOK_STREAM_MAX || (grew && !ends_broken(all))) {
-        out = rest_of(all, had);
-        bool full = s->n == TOK_STREAM_MAX && s->read == 0;
-        window_drop(s, last ? s->n : full ? s->n - 1 : s->read);
-        s->read = s->n;
-    }
-    free(had);
-    free(all);
-    return out ? out : strdup("");
+    struct window all = window_text(t, s, s->n);
+    bool full = s->n == TOK_STREAM_MAX;
+    bool whole = all.len > had.len && !ends_broken(&all);
+    char *out = last || full || whole ? rest_of(&all, &had) : strdup("");
+    CHECK(out, "out of memory for text");
+    if (last)
+        window_drop(s, s->n);
+    else if (full || whole)
+        window_drop(s, full && s->read == 0 ? s->n - 1 : s->read);
+    free(had.s);
+    free(all.s);
+    return out;
 }
