@@ -4,6 +4,7 @@
  * file is not trusted: every step is checked.
  */
 #include "core/text/precompiled.h"
+#include "core/text/base64.h"
 #include "core/text/unicode.h"
 
 #include <stdint.h>
@@ -18,34 +19,6 @@ struct precompiled {
     const char *texts; /* in data */
     size_t texts_len;
 };
-
-static int base64_value(char c) {
-    static const char digits[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const char *hit = c ? strchr(digits, c) : NULL;
-    return hit ? (int)(hit - digits) : -1;
-}
-
-/* Decodes in place of out; -1: a character that does not belong. */
-static int base64_decode(const char *s, size_t len, uint8_t *out, size_t *n) {
-    uint32_t bits = 0;
-    int have = 0;
-    while (len > 0 && s[len - 1] == '=')
-        len--;
-    *n = 0;
-    for (size_t i = 0; i < len; i++) {
-        int v = base64_value(s[i]);
-        if (v < 0)
-            return -1;
-        bits = bits << 6 | (uint32_t)v;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            out[(*n)++] = (uint8_t)(bits >> have);
-        }
-    }
-    return 0;
-}
 
 static bool is_utf8(const char *s, size_t len) {
     utf8proc_int32_t c;
