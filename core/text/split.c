@@ -39,6 +39,7 @@ struct stage {
     char *literal;
     bool (*is)(uint32_t c);      /* each such character */
     uint8_t (*kind)(uint32_t c); /* each run of one kind, but 0 */
+    bool scripts;                /* each run of one script */
     size_t length;               /* so many characters */
     enum behavior behavior;
     bool invert;
@@ -138,6 +139,26 @@ static bool find_kind(struct level *v) {
     return first;
 }
 
+/* A run of one script and of what goes with any; none begins with the
+ * latter, so that what stands before the first run is dropped. */
+static bool find_script(struct level *v) {
+    size_t i = v->look;
+    uint8_t script = 0;
+    for (uint32_t c; i < v->in.len;) {
+        int n = uni_get(v->in.s + i, &c);
+        uint8_t k = uni_script(c);
+        if (k && script && k != script)
+            break;
+        if (k && !script) {
+            script = k;
+            v->match.from = i;
+        }
+        i += (size_t)n;
+    }
+    v->match.to = i;
+    return script;
+}
+
 static bool find_length(struct level *v) {
     size_t to = v->look;
     uint32_t c;
@@ -187,6 +208,7 @@ static bool find(struct level *v) {
                : st->is      ? find_char(v)
                : st->kind    ? find_kind(v)
                : st->literal ? find_literal(v)
+               : st->scripts ? find_script(v)
                : st->length  ? find_length(v)
                              : find_regex(v);
     if (hit) {
@@ -521,6 +543,17 @@ static int conf_words(struct split *s, const json_t *j, struct err *err) {
     return 0;
 }
 
+static int conf_scripts(struct split *s, const json_t *j, struct err *err) {
+    struct stage *st = stage_add(s, err);
+    (void)j;
+    if (!st)
+        return -1;
+    st->scripts = true;
+    st->behavior = REMOVED;
+    st->invert = true;
+    return 0;
+}
+
 static int conf_bert(struct split *s, const json_t *j, struct err *err) {
     if (conf_space(s, j, err) < 0)
         return -1;
@@ -576,6 +609,7 @@ static int conf_any(struct split *s, const json_t *j, int depth,
         {"BertPreTokenizer", conf_bert},
         {"CharDelimiterSplit", conf_char},
         {"FixedLength", conf_fixed},
+        {"UnicodeScripts", conf_scripts},
     };
     const char *type = json_string_value(json_object_get(j, "type"));
     if (type && strcmp(type, "Sequence") == 0)

@@ -46,6 +46,19 @@ int uni_lower_of(uint32_t c, uint32_t out[2]) {
     return 1;
 }
 
+uint8_t uni_script(uint32_t c) {
+    int lo = 0, hi = uni_scripts_n;
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        if (uni_scripts[mid].to < c)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    bool in = lo < uni_scripts_n && uni_scripts[lo].from <= c;
+    return in ? uni_scripts[lo].id : 0;
+}
+
 static uint32_t hangul_composed(uint32_t a, uint32_t b) {
     uint32_t l = a - HANGUL_L, v = b - HANGUL_V;
     uint32_t s = a - HANGUL_S, t = b - HANGUL_T;

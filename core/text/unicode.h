@@ -55,6 +55,11 @@ struct ucompose {
     uint32_t a, b, c;
 };
 
+struct uscript {
+    uint32_t from, to;
+    uint8_t id; /* > 0; 0 goes with any other */
+};
+
 /* A class byte: category, and these. */
 #define UNI_SPACE 0x20
 #define UNI_HAN 0x40
@@ -72,6 +77,8 @@ extern const struct upair uni_lowercase[];
 extern const int uni_lowercase_n;
 extern const struct ucompose uni_compose[];
 extern const int uni_compose_n;
+extern const struct uscript uni_scripts[]; /* uniscript.c */
+extern const int uni_scripts_n;
 
 #define UNI_RANGES(X) \
     X(uni_alpha)          /* [[:alpha:]] */ \
@@ -107,6 +114,8 @@ bool uni_in(const struct urange *r, int n, uint32_t c);
 
 /* The lower case of c in out; how many characters. */
 int uni_lower_of(uint32_t c, uint32_t out[2]);
+/* The number of c's script, 0: of any. */
+uint8_t uni_script(uint32_t c);
 /* a and b composed, or 0. */
 uint32_t uni_composed(uint32_t a, uint32_t b);
 /* The full decomposition of c in out; how many characters. */

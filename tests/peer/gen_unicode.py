@@ -2,13 +2,14 @@
 """core/text/unidata.c: what Hugging Face's tokenizers takes each character for.
 
 usage: gen_unicode.py > core/text/unidata.c
+       gen_unicode.py --scripts > core/text/uniscript.c
 
 Measured, character by character, on the installed `tokenizers` (0.23.3 when
 the tables were made), because its parts come from different editions of
 Unicode: regular expressions (Oniguruma) from 16.0, Digits and Lowercase (Rust)
 from 17.0, normal forms, accents and punctuation from crates of 2017. Raw
 decomposition pairs and combining classes are those of unicodedata2 16.0.0.
-Needs tokenizers and unicodedata2==16.0.0; prints what it measured on stderr.
+Needs tokenizers and unicodedata2==16.0.0 (regex for --scripts); prints what it measured on stderr.
 """
 import sys, unicodedata
 
@@ -154,6 +155,62 @@ def normal_forms():
     array("struct ucompose", "uni_compose", [f"{{{a:#x}, {b:#x}, {c:#x}}}" for a, b, c in sorted(pairs)], 4)
     print(f"const int uni_compose_n = {len(pairs)};")
 
+
+
+SCRIPTS = """Adlam Ahom Anatolian_Hieroglyphs Arabic Armenian Avestan Balinese Bamum Bassa_Vah Batak Bengali Bhaiksuki Bopomofo
+Brahmi Braille Buginese Buhid Canadian_Aboriginal Carian Caucasian_Albanian Chakma Cham Cherokee Common Coptic Cuneiform Cypriot
+Cyrillic Deseret Devanagari Duployan Egyptian_Hieroglyphs Elbasan Ethiopic Georgian Glagolitic Gothic Grantha Greek Gujarati
+Gurmukhi Han Hangul Hanunoo Hatran Hebrew Hiragana Imperial_Aramaic Inherited Inscriptional_Pahlavi Inscriptional_Parthian Javanese
+Kaithi Kannada Katakana Kayah_Li Kharoshthi Khmer Khojki Khudawadi Lao Latin Lepcha Limbu Linear_A Linear_B Lisu Lycian Lydian
+Mahajani Malayalam Mandaic Manichaean Marchen Meetei_Mayek Mende_Kikakui Meroitic_Cursive Meroitic_Hieroglyphs Miao Modi Mongolian
+Mro Multani Myanmar Nabataean New_Tai_Lue Newa Nko Ogham Ol_Chiki Old_Hungarian Old_Italic Old_North_Arabian Old_Permic Old_Persian
+Old_South_Arabian Old_Turkic Oriya Osage Osmanya Pahawh_Hmong Palmyrene Pau_Cin_Hau Phags_Pa Phoenician Psalter_Pahlavi Rejang Runic
+Samaritan Saurashtra Sharada Shavian Siddham SignWriting Sinhala Sora_Sompeng Sundanese Syloti_Nagri Syriac Tagalog Tagbanwa Tai_Le
+Tai_Tham Tai_Viet Takri Tamil Tangut Telugu Thaana Thai Tibetan Tifinagh Tirhuta Ugaritic Vai Warang_Citi Yi""".split()
+# Moved since their table, or put elsewhere by them.
+SCRIPT_OF = {0x30FC: "Han", 0x953: "Devanagari", 0x954: "Devanagari", 0x589: "Common", 0x61C: "Common"}
+
+
+def joined(before, chars, after):
+    """Of chars, those that stay in one piece with what stands before them."""
+    text = "".join(before + c + after for c in chars)
+    starts = {a for _, (a, b) in P.UnicodeScripts().pre_tokenize_str(text)}
+    return {c for i, c in enumerate(chars) if 3 * i + 1 not in starts}
+
+
+def scripts():
+    import regex
+    of = {}
+    for name in SCRIPTS:
+        for m in regex.finditer(r"\p{sc=%s}+" % name, ALL):
+            of.update((c, "Han" if name in ("Hiragana", "Katakana") else name) for c in m.group())
+    of.update((chr(c), name) for c, name in SCRIPT_OF.items())
+    any_ = joined("\u0431", sorted(joined("a", ALL, "\u0628")), "\u0628") | {c for c in ALL if c not in of}
+    known = [c for c in ALL if c not in any_]
+    for name in set(of.values()):
+        chars = [c for c in known if of[c] == name]
+        other = "\u0628" if name != "Arabic" else "a"
+        assert len(joined(chars[0], chars, other)) == len(chars), name
+    out = []
+    for c in known:
+        if out and out[-1][1] == ord(c) - 1 and out[-1][2] == of[c]:
+            out[-1][1] = ord(c)
+        else:
+            out.append([ord(c), ord(c), of[c]])
+    ids = sorted(set(of.values()))
+    print(f"""/*
+ * uniscript: made by tests/peer/gen_unicode.py --scripts, do not edit. What
+ * UnicodeScripts of tokenizers {__version__} takes for one script.
+ */
+/* clang-format off */
+#include "core/text/unicode.h\"""")
+    array("struct uscript", "uni_scripts", [f"{{{a:#x}, {b:#x}, {ids.index(n) + 1}}}" for a, b, n in out], 4)
+    print(f"const int uni_scripts_n = {len(out)};")
+
+
+if "--scripts" in sys.argv:
+    scripts()
+    sys.exit()
 
 print(f"""/*
  * unidata: made by tests/peer/gen_unicode.py, do not edit. From tokenizers

@@ -74,7 +74,7 @@ def pretoks():
         "digits": {"type": "Digits", "individual_digits": False},
         "whitespace": {"type": "Whitespace"}, "whitespacesplit": {"type": "WhitespaceSplit"},
         "bert": {"type": "BertPreTokenizer"}, "chardelim": {"type": "CharDelimiterSplit", "delimiter": "a"},
-        "fixed": {"type": "FixedLength", "length": 3},
+        "scripts": {"type": "UnicodeScripts"}, "fixed": {"type": "FixedLength", "length": 3},
         "bloom": seq(split(r" ?[^(\s|[.,!?…。，、।۔،])]+"), byte(False, False)),
         "deepseek_coder": seq(*(split(p) for p in ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+"]),
                               {"type": "Digits", "individual_digits": True}, byte(False, False)),
