@@ -25,6 +25,7 @@
 #include "core/text/int.h"
 
 #define RENDER_TEXT_MAX ((size_t)1 << 30)
+#define CHAT_MAX 16384 /* messages, and calls of one; some are put in order */
 
 /* ---- rich: bytes that know which of them the format wrote ---- */
 

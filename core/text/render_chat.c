@@ -244,6 +244,8 @@ static int read_calls(struct msg *m, const json_t *j, struct err *err) {
     size_t n = json_array_size(calls);
     if (n == 0)
         return 0;
+    if (n > CHAT_MAX)
+        return err_set(err, ERR_TOOBIG, "tool_calls: more than %d", CHAT_MAX);
     m->call = calloc(n, sizeof *m->call);
     CHECK(m->call, "out of memory for calls");
     for (size_t i = 0; i < n; i++) {
@@ -293,6 +295,8 @@ int chat_read(struct chat *c, const json_t *messages, bool compat,
     if (!json_is_array(messages) || json_array_size(messages) == 0)
         return err_set(err, ERR_INVAL,
                        "messages: a list of at least one is wanted");
+    if (json_array_size(messages) > CHAT_MAX)
+        return err_set(err, ERR_TOOBIG, "messages: more than %d", CHAT_MAX);
     if (c->tools && !json_is_array(c->tools))
         return err_set(err, ERR_INVAL, "tools: a list is wanted");
     json_array_foreach((json_t *)messages, i, j) {

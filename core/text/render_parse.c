@@ -64,13 +64,9 @@ static size_t bit_count(struct bit b, const char *what) {
 }
 
 static struct bit bit_strip(struct bit b, const char *set, int ends) {
-    struct rich r;
-    rich_init(&r);
-    rich_data(&r, b.s, b.n);
+    struct rich r = {.text = {.data = (uint8_t *)b.s, .len = b.n}};
     struct view v = view_strip(view_of(&r), set, ends);
-    b = (struct bit){b.s + v.from, view_len(&v)};
-    rich_release(&r);
-    return b;
+    return (struct bit){b.s + v.from, view_len(&v)};
 }
 
 static bool bit_is(struct bit b, const char *s) {
@@ -228,41 +224,56 @@ static json_t *loose_value(struct bit v) {
 /* Arguments in a body: name and value between tags. false: what else is in
  * it; why says what. */
 struct tags {
-    const char *open, *mid, *end; /* <parameter= > </parameter> */
-    bool is_line;                 /* the value stands on lines of its own */
+    const char *open, *mid; /* around the name */
+    const char *value;      /* opens the value; NULL: mid does */
+    const char *end;
 };
+
+/* The next argument of a body, which moves behind it. */
+static bool take_arg(struct bit *body, const struct tags *g, struct bit *name,
+                     struct bit *value) {
+    const char *end = body->s + body->n, *from = bit_find(*body, g->open);
+    const char *shut = from ? bit_find(bit_of(from, end), g->mid) : NULL;
+    struct bit rest = {"", 0};
+    for (; shut; shut = bit_find(bit_of(shut + 1, end), g->mid)) {
+        rest = bit_of(shut + strlen(g->mid), end);
+        if (!g->value)
+            break;
+        rest = bit_strip(rest, NULL, LEFT);
+        if (bit_take(&rest, g->value))
+            break;
+    }
+    const char *stop = shut ? bit_find(rest, g->end) : NULL;
+    if (!stop)
+        return false;
+    *name = bit_of(from + strlen(g->open), shut);
+    *value = bit_of(rest.s, stop);
+    *body = bit_of(stop + strlen(g->end), end);
+    return true;
+}
 
 static bool args_of_tags(struct bit body, const struct tags *g, json_t *args,
                          const char **why) {
-    for (;;) {
-        struct bit at = body;
-        struct bit name = bit_between(&at, g->open, g->mid), in;
-        const char *end;
-        *why = "unexpected text beside the arguments";
-        if (!name.s)
-            return bit_strip(body, NULL, BOTH).n == 0;
-        if (bit_strip(bit_of(body.s, name.s - strlen(g->open)), NULL, BOTH).n)
+    struct bit at = body, name, value;
+    *why = "unexpected text beside the arguments";
+    for (; take_arg(&at, g, &name, &value); body = at) {
+        const char *open = name.s - strlen(g->open);
+        if (bit_strip(bit_of(body.s, open), NULL, BOTH).n)
             return false;
-        if (!g->is_line) {
-            at = bit_strip(at, NULL, LEFT);
-            if (!bit_take(&at, "<arg_value>"))
-                return false;
-        }
-        if (!(end = bit_find(at, g->end)))
-            return false;
-        in = bit_of(at.s, end);
-        body = bit_of(end + strlen(g->end), at.s + at.n);
         name = bit_strip(name, NULL, BOTH);
-        if (g->is_line)
-            in = bit_strip(in, NULL, BOTH);
-        *why = "an argument without a name";
-        if (!name.n)
+        if (!g->value) /* it stands on lines of its own */
+            value = bit_strip(value, NULL, BOTH);
+        if (!name.n) {
+            *why = "an argument without a name";
             return false;
+        }
         json_t *key = bit_json(name);
         if (key && json_string_length(key) == strlen(json_string_value(key)))
-            json_object_set_new(args, json_string_value(key), loose_value(in));
+            json_object_set_new(args, json_string_value(key),
+                                loose_value(value));
         json_decref(key);
     }
+    return bit_strip(body, NULL, BOTH).n == 0;
 }
 
 static void call_of_tags(struct reply *p, struct bit raw, struct bit name,
@@ -278,7 +289,7 @@ static void call_of_tags(struct reply *p, struct bit raw, struct bit name,
 
 /* <function=f><parameter=p>…</parameter></function> */
 static void call_of_xml(struct reply *p, struct bit raw, struct bit in) {
-    static const struct tags xml = {"<parameter=", ">", "</parameter>", true};
+    static const struct tags xml = {"<parameter=", ">", NULL, "</parameter>"};
     struct bit b = bit_strip(in, NULL, BOTH), name, body;
     const char *end = bit_find_last(b, "</function>"), *gt;
     if (!bit_take(&b, "<function=") || !end ||
@@ -298,8 +309,8 @@ static bool is_name_byte(unsigned char c) {
 
 /* name<arg_key>k</arg_key><arg_value>v</arg_value>… */
 static void call_of_arg_keys(struct reply *p, struct bit raw, struct bit in) {
-    static const struct tags glm = {"<arg_key>", "</arg_key>", "</arg_value>",
-                                    false};
+    static const struct tags glm = {"<arg_key>", "</arg_key>", "<arg_value>",
+                                    "</arg_value>"};
     struct bit b = bit_strip(in, NULL, BOTH), name = b;
     name.n = 0;
     while (name.n < b.n && is_name_byte((unsigned char)name.s[name.n]))
@@ -321,38 +332,45 @@ static void call_of_block(struct reply *p, enum calls_style style,
         add_unparsed(p, raw, why);
 }
 
-/* Where the next block begins, and whether it is a call. */
-static const char *next_block(struct bit b, bool *is_call) {
-    const char *best = NULL;
-    static const char *const tags[][2] = {{"<think>", "</think>"},
-                                          {"<tool_call>", "</tool_call>"}};
-    for (int i = 0; i < 2; i++) {
-        const char *at = bit_find(b, tags[i][0]);
-        if (at && (!best || at < best) &&
-            bit_find(bit_of(at, b.s + b.n), tags[i][1])) {
-            best = at;
-            *is_call = i == 1;
-        }
-    }
-    return best;
+/* The next block of each kind, so that a text is searched once. */
+struct blocks {
+    const char *at[2]; /* <think>, <tool_call>; NULL = no more */
+};
+static const char *const block_tags[][2] = {{"<think>", "</think>"},
+                                            {"<tool_call>", "</tool_call>"}};
+
+/* The first block of kind i in b, when it is closed. */
+static void blocks_find(struct blocks *k, int i, struct bit b) {
+    k->at[i] = bit_find(b, block_tags[i][0]);
+    if (k->at[i] && !bit_find(bit_of(k->at[i], b.s + b.n), block_tags[i][1]))
+        k->at[i] = NULL;
+}
+
+/* Moves to the first blocks in b, which has become shorter. */
+static void blocks_move(struct blocks *k, struct bit b) {
+    for (int i = 0; i < 2; i++)
+        if (k->at[i] && k->at[i] < b.s)
+            blocks_find(k, i, b);
 }
 
 /* Text with <think> and <tool_call> blocks in any order. */
 static void parse_blocks(struct reply *p, enum calls_style style,
                          struct bit all) {
     struct bit rest = all;
-    const char *at;
-    bool is_call;
+    struct blocks k;
     if (!bit_find(all, "<think>") && !bit_find(all, "<tool_call>")) {
         p->is_plain = true;
         return;
     }
-    while ((at = next_block(rest, &is_call))) {
+    blocks_find(&k, 0, all);
+    blocks_find(&k, 1, all);
+    for (; k.at[0] || k.at[1]; blocks_move(&k, rest)) {
+        bool is_call = !k.at[0] || (k.at[1] && k.at[1] < k.at[0]);
+        const char *at = k.at[is_call];
         struct bit b = bit_of(at, rest.s + rest.n), in;
         if (at > rest.s)
             add_part(p, "text", bit_of(rest.s, at));
-        in = is_call ? bit_between(&b, "<tool_call>", "</tool_call>")
-                     : bit_between(&b, "<think>", "</think>");
+        in = bit_between(&b, block_tags[is_call][0], block_tags[is_call][1]);
         if (is_call)
             call_of_block(p, style, bit_of(at, b.s), in);
         else if (in.n)
@@ -380,22 +398,23 @@ static void part_set(json_t *part, const char *type, struct bit b) {
 
 /* Takes the frame of Qwen 3 off: newlines around reasoning. */
 static void unframe(struct reply *p) {
+    json_t *old = p->parts, *part;
     bool after = false;
     const char *type;
-    for (size_t i = 0; i < json_array_size(p->parts); i++) {
-        json_t *part = json_array_get(p->parts, i);
+    size_t i;
+    p->parts = json_array();
+    json_array_foreach(old, i, part) {
         struct bit b = json_bit(part_text(part, &type));
         bool thinking = strcmp(type, "thinking") == 0;
         if (thinking)
             b = bit_strip(b, "\n", BOTH);
         else if (after)
             b = bit_strip(b, "\n", LEFT);
+        if (!thinking || b.n)
+            add_part(p, type, b);
         after = thinking;
-        if (thinking && b.n == 0)
-            json_array_remove(p->parts, i--);
-        else
-            part_set(part, type, b);
     }
+    json_decref(old);
 }
 
 void parse_qwen3(const struct render *r, struct reply *p) {
@@ -615,16 +634,16 @@ void parse_kimi(const struct render *r, struct reply *p) {
     parse_think(p, text);
 }
 
-/* The word behind `what` in a header of harmony. */
+/* The first word that stands right behind `what` in a header of harmony. */
 static struct bit header_word(struct bit header, const char *what) {
-    const char *at = bit_find(header, what);
+    const char *end = header.s + header.n, *at;
     struct bit word = {"", 0};
-    if (!at)
-        return word;
-    word.s = at + strlen(what);
-    while (word.s + word.n < header.s + header.n &&
-           !strchr("< \t\r\n", word.s[word.n]))
-        word.n++;
+    while (word.n == 0 && (at = bit_find(header, what))) {
+        word.s = at + strlen(what);
+        while (word.s + word.n < end && !strchr("< \t\r\n", word.s[word.n]))
+            word.n++;
+        header = bit_of(word.s, end);
+    }
     return word;
 }
 
@@ -645,24 +664,34 @@ static void harmony_message(struct reply *p, struct bit raw, struct bit header,
         add_part(p, "text", body);
 }
 
-void parse_harmony(const struct render *r, struct reply *p) {
+/* The first token that ends a message, the text's end when there is none, and
+ * what is behind it. */
+static const char *harmony_end(struct bit b, const char **next) {
     static const char *const ends[] = {"<|end|>", "<|call|>", "<|return|>"};
+    const char *end = b.s + b.n, *at = b.s;
+    for (; (at = memchr(at, '<', (size_t)(end - at))); at++)
+        for (int i = 0; i < 3; i++) {
+            struct bit rest = bit_of(at, end);
+            if (bit_take(&rest, ends[i])) {
+                *next = rest.s;
+                return at;
+            }
+        }
+    *next = end;
+    return end;
+}
+
+void parse_harmony(const struct render *r, struct reply *p) {
     struct bit all = reply_bit(p), rest = all;
     const char *at, *end = all.s + all.n;
     (void)r;
     while ((at = bit_find(rest, "<|message|>"))) {
         struct bit header = bit_of(rest.s, at);
         const char *start = bit_find_last(header, "<|start|>");
-        const char *from = at + strlen("<|message|>"), *to = end, *next = end;
+        const char *from = at + strlen("<|message|>"), *to, *next;
         if (start)
             header = bit_of(start, at);
-        for (int i = 0; i < 3; i++) {
-            const char *e = bit_find(bit_of(from, end), ends[i]);
-            if (e && e < to) {
-                to = e;
-                next = e + strlen(ends[i]);
-            }
-        }
+        to = harmony_end(bit_of(from, end), &next);
         harmony_message(p, bit_of(header.s, next), header, bit_of(from, to));
         rest = bit_of(next, end);
     }

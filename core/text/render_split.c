@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SPLIT_TOKENS_MAX (64 << 20)
+
 struct split {
     const struct render *r;
     const json_t *list;  /* all messages */
@@ -18,7 +20,7 @@ struct split {
     int flags;
     bool custom; /* trainable says which answers count */
     struct example *out;
-    size_t n, cap;
+    size_t n, cap, tokens;
     struct err *err;
 };
 
@@ -50,13 +52,24 @@ static json_t *head_of(const struct split *s, size_t n) {
     return all;
 }
 
-static void split_add(struct split *s, const struct example *e) {
+static int split_add(struct split *s, struct example *e) {
+    s->tokens += e->tokens.n;
+    if (s->tokens > SPLIT_TOKENS_MAX) {
+        example_release(e);
+        return err_set(s->err, ERR_TOOBIG,
+                       "a conversation of so many turns gives more than %d M "
+                       "tokens, one example a turn (train_on_what="
+                       "last_assistant_turn, or a renderer that preserves "
+                       "thinking, takes it whole)",
+                       SPLIT_TOKENS_MAX >> 20);
+    }
     if (s->n == s->cap) {
         s->cap = s->cap ? 2 * s->cap : 4;
         s->out = realloc(s->out, s->cap * sizeof *s->out);
         CHECK(s->out, "out of memory for examples");
     }
     s->out[s->n++] = *e;
+    return 0;
 }
 
 static int split_answer(struct split *s, size_t at) {
@@ -65,9 +78,7 @@ static int split_answer(struct split *s, size_t at) {
     int rc =
         render_example(s->r, head, TRAIN_LAST_ASSISTANT, s->flags, &e, s->err);
     json_decref(head);
-    if (rc == 0)
-        split_add(s, &e);
-    return rc;
+    return rc == 0 ? split_add(s, &e) : rc;
 }
 
 /* Tokens of the prompt that asks for answer `at`; -1 = e begins otherwise. */
@@ -87,15 +98,15 @@ static int64_t prompt_len(const struct split *s, size_t at,
 }
 
 /* A turn of several answers is one example when every prompt in it is a
- * beginning of it. */
-static bool split_whole(struct split *s, size_t first, size_t last) {
+ * beginning of it: 1, and 0 when it is not. */
+static int split_whole(struct split *s, size_t first, size_t last) {
     struct example e;
     struct err no = {0};
     json_t *head = head_of(s, last + 1);
     int rc = render_example(s->r, head, TRAIN_ALL_ASSISTANT, s->flags, &e, &no);
     json_decref(head);
     if (rc < 0)
-        return false;
+        return 0;
     int64_t from = prompt_len(s, first, &e);
     bool whole = from >= 0;
     for (size_t i = first + 1; whole && i <= last; i++)
@@ -104,10 +115,9 @@ static bool split_whole(struct split *s, size_t first, size_t last) {
     for (int64_t i = 0; whole && i < from; i++)
         e.weights[i] = 0;
     if (whole)
-        split_add(s, &e);
-    else
-        example_release(&e);
-    return whole;
+        return split_add(s, &e) < 0 ? -1 : 1;
+    example_release(&e);
+    return 0;
 }
 
 /* Messages from..end-1 follow one message of a user. */
@@ -118,8 +128,9 @@ static int split_turn(struct split *s, size_t from, size_t end) {
             first = n++ ? first : i;
             last = i;
         }
-    if (n > 1 && split_whole(s, first, last))
-        return 0;
+    int whole = n > 1 ? split_whole(s, first, last) : 0;
+    if (whole)
+        return whole < 0 ? -1 : 0;
     for (size_t i = first; n > 0 && i <= last; i++)
         if (is_wanted(s, i) && split_answer(s, i) < 0)
             return -1;
@@ -171,7 +182,7 @@ int render_examples(const struct render *r, const json_t *messages,
     /* No answer to train: the whole is one example, of weights 0. */
     if (rc == 0 && s.n == 0 &&
         (rc = render_example(r, messages, on, flags, &e, err)) == 0)
-        split_add(&s, &e);
+        rc = split_add(&s, &e);
     for (size_t i = 0; rc < 0 && i < s.n; i++)
         example_release(&s.out[i]);
     if (rc < 0) {

@@ -138,30 +138,34 @@ static size_t call_order(const struct msg *calls, const struct msg *m) {
     return 0;
 }
 
-/* The answer that stands at the k-th tool message of from..end-1 when these
- * are sorted, stably, by the order of the calls. */
-static const struct msg *sorted_answer(const struct chat *c, size_t from,
-                                       size_t end, const struct msg *calls,
-                                       size_t k) {
-    for (size_t i = from; i < end; i++) {
-        size_t before = 0, order = call_order(calls, &c->m[i]);
-        if (c->m[i].role != ROLE_TOOL)
-            continue;
-        for (size_t j = from; j < end; j++) {
-            size_t o = call_order(calls, &c->m[j]);
-            if (c->m[j].role == ROLE_TOOL &&
-                (o < order || (o == order && j < i)))
-                before++;
-        }
-        if (before == k)
-            return &c->m[i];
-    }
-    return NULL;
+struct ranked {
+    size_t order, at; /* of its call, and its own */
+};
+
+static int by_order(const void *a, const void *b) {
+    const struct ranked *x = a, *y = b;
+    if (x->order != y->order)
+        return x->order < y->order ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* The tools' messages among from..end-1 in the order of the calls; free(). */
+static struct ranked *rank_answers(const struct chat *c, size_t from,
+                                   size_t end, const struct msg *calls) {
+    struct ranked *list = calloc(end - from, sizeof *list);
+    size_t n = 0;
+    CHECK(list, "out of memory for %zu messages", end - from);
+    for (size_t i = from; i < end; i++)
+        if (c->m[i].role == ROLE_TOOL)
+            list[n++] = (struct ranked){call_order(calls, &c->m[i]), i};
+    qsort(list, n, sizeof *list, by_order);
+    return list;
 }
 
 /* Users' and tools' messages in a row become the first of them. */
 static void merge4(const struct family *f, struct chat *c, size_t from,
                    size_t end, const struct msg *calls) {
+    struct ranked *answers = rank_answers(c, from, end, calls);
     struct rich all;
     size_t k = 0;
     rich_init(&all);
@@ -169,8 +173,7 @@ static void merge4(const struct family *f, struct chat *c, size_t from,
         bool tool = c->m[i].role == ROLE_TOOL;
         rich_fmt(&all, i > from ? "\n\n" : "");
         rich_fmt(&all, tool ? f->result[0] : "");
-        msg_text(tool ? sorted_answer(c, from, end, calls, k++) : &c->m[i],
-                 &all);
+        msg_text(&c->m[tool ? answers[k++].at : i], &all);
         rich_fmt(&all, tool ? f->result[1] : "");
     }
     for (size_t i = from; i < end; i++) {
@@ -179,6 +182,7 @@ static void merge4(const struct family *f, struct chat *c, size_t from,
     }
     rich_view(&c->m[from].part[0].text, view_of(&all));
     rich_release(&all);
+    free(answers);
 }
 
 static int deepseek4_prepare(const struct render *r, struct chat *c,

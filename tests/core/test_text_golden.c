@@ -262,7 +262,7 @@ START_TEST(tokenizer_files_that_are_wrong_say_where) {
     } bad[] = {
         {"", "not JSON"},
         {"{}", "no model"},
-        {"{\"model\":{\"type\":\"BPE\"}}", "vocab: an object is wanted"},
+        {"{\"model\":{\"type\":\"BPE\"}}", "model.vocab is missing"},
         {"{\"model\":{\"type\":\"Magic\"}}", "model 'Magic' is not supported"},
         {"{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}", "an id is wanted"},
         {"{\"model\":{\"vocab\":{\"a\":9999999},\"merges\":[]}}", "above"},
