@@ -106,7 +106,8 @@ START_TEST(a_broken_tokenizer_is_refused_and_named) {
     tokenizer_write(dir, "{}");
     add_fails(dir, 65, "tokenizer.json: no model");
     tokenizer_write(dir, "{\"model\":{\"type\":\"BPE\",");
-    add_fails(dir, 65, "tokenizer.json: not JSON: a string is wanted (byte 23)");
+    add_fails(dir, 65,
+              "tokenizer.json: not JSON: a string is wanted (byte 23)");
     free(path);
     free(dir);
 }
