@@ -161,6 +161,15 @@ def comparable(p):
     return m, p.get("termination")
 
 
+def strange(want):
+    """Damaged calls that the cookbook reads and fettle does not: markup in a name, half a surrogate pair."""
+    for c in want.get("message", {}).get("tool_calls", []):
+        args = attempt(lambda: json.loads(c["function"]["arguments"]))
+        if isinstance(args, dict) and any(set(k) & set('"<>') for k in args): return True
+        if any(0xD800 <= ord(ch) < 0xE000 for ch in json.dumps(args, ensure_ascii=False)): return True
+    return False
+
+
 # ---- comparing ----
 
 class Count:
@@ -230,6 +239,7 @@ def check_parsing(n, R, r, name, f, convs, rnd, tok):
     for a, g in zip(answers, got):
         want = attempt(lambda: parsed(r, a))
         good = "error" in g if "error" in want else comparable(g) == comparable(want)
+        good = good or (strange(want) and bool(g.get("message", {}).get("unparsed_tool_calls")))
         n.note(good, f"{name} parse", repr(tok.decode(a)), json.dumps(g, ensure_ascii=False), json.dumps(want, ensure_ascii=False))
 
 
