@@ -70,27 +70,12 @@ static const char answer[] =
     "calls><|channel|>analysis<|message|>w<|end|>"
     "<|start|>assistant to=functions.f<|channel|>commentary<|message|>{}";
 
-/* What all runs share: the tokenizer, and renderers as they are asked for. */
-static struct {
-    struct tok *tok;
-    struct render *r[128];
-} fx;
-
-static struct render *renderer(int i) {
-    struct err err = {0};
-    if (!fx.tok)
-        fx.tok = tok_open(DIR, &err);
-    CHECK(fx.tok, "%s (run from the root of the tree)", err.msg);
-    if (!fx.r[i])
-        fx.r[i] = render_open(family_at((size_t)i)->name, fx.tok, DIR, &err);
-    return fx.r[i]; /* NULL: the tokenizer lacks its tokens */
-}
-
-static void run_answer(struct render *r, const uint8_t *data, size_t len) {
+static void run_answer(const struct render *r, const uint8_t *data,
+                       size_t len) {
     struct err err = {0};
     enum reply_end end;
     struct tok_ids ids = {0};
-    tok_encode(fx.tok, (const char *)data, len, TOK_CONTROL, &ids);
+    tok_encode(r->tok, (const char *)data, len, TOK_CONTROL, &ids);
     if (r->n_stop)
         tok_ids_push(&ids, r->stop[0]);
     json_t *m = render_parse(r, ids.id, ids.n, &end, &err);
@@ -101,7 +86,7 @@ static void run_answer(struct render *r, const uint8_t *data, size_t len) {
     free(ids.id);
 }
 
-static void run_chat(struct render *r, const json_t *j, int what) {
+static void run_chat(const struct render *r, const json_t *j, int what) {
     struct err err = {0};
     struct example *list;
     struct tok_ids ids = {0};
@@ -120,22 +105,33 @@ static void run_chat(struct render *r, const json_t *j, int what) {
     free(ids.id);
 }
 
-static int run(const uint8_t *data, size_t len) {
+static void run_with(const struct render *r, const uint8_t *data, size_t len) {
     struct err no = {0};
-    int n = 0;
-    while (family_at((size_t)n))
+    if (data[0] % 4 == 0) {
+        run_answer(r, data + 1, len - 1);
+        return;
+    }
+    json_t *j = json_read_line((const char *)data + 1, len - 1, true, &no);
+    if (j)
+        run_chat(r, j, data[0] / 4);
+    json_decref(j);
+}
+
+static int run(const uint8_t *data, size_t len) {
+    struct err err = {0};
+    size_t n = 0;
+    while (family_at(n))
         n++;
     if (len < 2)
         return 0;
-    struct render *r = renderer(data[0] % n);
-    if (r && data[1] % 4 == 0)
-        run_answer(r, data + 2, len - 2);
-    json_t *j = r && data[1] % 4
-                    ? json_read_line((const char *)data + 2, len - 2, true, &no)
-                    : NULL;
-    if (j)
-        run_chat(r, j, data[1] / 4);
-    json_decref(j);
+    struct tok *tok = tok_open(DIR, &err);
+    CHECK(tok, "%s (run from the root of the tree)", err.msg);
+    struct render *r =
+        render_open(family_at(data[0] % n)->name, tok, DIR, &err);
+    if (r) /* else the tokenizer lacks its tokens */
+        run_with(r, data + 1, len - 1);
+    render_close(r);
+    tok_close(tok);
     return 0;
 }
 
@@ -152,10 +148,10 @@ static void add_with(fuzz_seed_fn *add, void *arg, int i, int what,
 }
 
 static void seeds(fuzz_seed_fn *add, void *arg) {
-    for (int i = 0; family_at((size_t)i); i++) {
+    for (int i = 0; family_at((size_t)i) && i < 60; i += 3) {
         add_with(add, arg, i, 1 + 4 * i, chat);
-        add_with(add, arg, i, 2 + 4 * (i + 7), declared);
-        add_with(add, arg, i, 0, answer);
+        add_with(add, arg, i + 1, 2 + 4 * (i + 7), declared);
+        add_with(add, arg, i + 2, 0, answer);
     }
 }
 
