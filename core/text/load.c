@@ -119,8 +119,8 @@ struct merger {
     struct tok *t;
     const struct bpe_conf *c;
     char *left, *both; /* owned */
-    size_t left_len, cap;
-    uint32_t rank;
+    size_t left_len, cap, both_cap;
+    uint32_t rank, last; /* of the merge before: the id that it made */
     const char *why;
 };
 
@@ -134,17 +134,33 @@ static void merger_left(struct merger *m, const char *s, size_t len) {
     m->left_len = len;
 }
 
+/* The id of what a merge makes, which is mostly that of the merge before, or
+ * the next one: those lie side by side, a look-up elsewhere. */
+static uint32_t merged_id(struct merger *m, size_t len) {
+    const struct vocab *v = &m->t->vocab;
+    for (uint32_t id = m->last; id <= m->last + 1; id++) {
+        size_t n;
+        const char *s = vocab_text(v, id, &n);
+        if (s && n == len && memcmp(s, m->both, n) == 0)
+            return id;
+    }
+    return vocab_find(v, m->both, len);
+}
+
 static bool merger_put(struct merger *m, const char *s, size_t len) {
     uint32_t left = vocab_find(&m->t->vocab, m->left, m->left_len);
     uint32_t right = vocab_find(&m->t->vocab, s, len);
     size_t cut = strlen(m->c->prefix), n = m->left_len;
     if (cut && len >= cut)
         s += cut, len -= cut;
-    m->both = realloc(m->both, n + len + 1);
-    CHECK(m->both, "out of memory for merges");
+    if (n + len + 1 > m->both_cap) {
+        m->both_cap = 2 * (n + len) + 256;
+        m->both = realloc(m->both, m->both_cap);
+        CHECK(m->both, "out of memory for merges");
+    }
     memcpy(m->both, m->left, n);
     memcpy(m->both + n, s, len);
-    uint32_t both = vocab_find(&m->t->vocab, m->both, n + len);
+    uint32_t both = m->last = merged_id(m, n + len);
     if (left == VOCAB_NONE || right == VOCAB_NONE || both == VOCAB_NONE) {
         m->why = "a part or the whole of it is not in the vocabulary";
         return false;

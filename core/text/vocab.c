@@ -22,10 +22,13 @@ static uint32_t hash_text(const char *s, size_t n) {
 }
 
 /* The slot that holds the string, or the free one where it belongs. */
-static uint32_t *slot_of(const struct vocab *v, const char *s, size_t len) {
-    uint32_t mask = v->n_slot - 1, i = hash_text(s, len) & mask;
-    for (; v->slot[i]; i = (i + 1) & mask) {
-        const struct vocab_entry *e = &v->entry[v->slot[i] - 1];
+static struct vocab_slot *slot_of(const struct vocab *v, const char *s,
+                                  size_t len, uint32_t hash) {
+    uint32_t mask = v->n_slot - 1, i = hash & mask;
+    for (; v->slot[i].entry; i = (i + 1) & mask) {
+        if (v->slot[i].hash != hash)
+            continue;
+        const struct vocab_entry *e = &v->entry[v->slot[i].entry - 1];
         if (e->len == len && memcmp(v->arena + e->at, s, len) == 0)
             break;
     }
@@ -33,12 +36,19 @@ static uint32_t *slot_of(const struct vocab *v, const char *s, size_t len) {
 }
 
 static void slots_grow(struct vocab *v) {
-    free(v->slot);
-    v->n_slot = v->n_slot ? 2 * v->n_slot : 512;
+    struct vocab_slot *old = v->slot;
+    uint32_t n = v->n_slot;
+    v->n_slot = n ? 4 * n : 1024;
     v->slot = calloc(v->n_slot, sizeof *v->slot);
     CHECK(v->slot, "out of memory for a vocabulary");
-    for (uint32_t i = 0; i < v->n; i++)
-        *slot_of(v, v->arena + v->entry[i].at, v->entry[i].len) = i + 1;
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t i = old[k].hash & (v->n_slot - 1);
+        while (old[k].entry && v->slot[i].entry)
+            i = (i + 1) & (v->n_slot - 1);
+        if (old[k].entry)
+            v->slot[i] = old[k];
+    }
+    free(old);
 }
 
 static void ids_grow(struct vocab *v, uint32_t id) {
@@ -84,23 +94,26 @@ void vocab_add(struct vocab *v, const char *s, size_t len, uint32_t id) {
     CHECK(id < VOCAB_IDS_MAX, "token %u", id);
     if (2 * (v->n + 1) > v->n_slot)
         slots_grow(v);
-    uint32_t *slot = slot_of(v, s, len);
-    if (*slot) { /* its old id becomes a hole */
-        uint32_t old = v->entry[*slot - 1].id;
-        if (v->by_id[old] == *slot)
+    uint32_t hash = hash_text(s, len);
+    struct vocab_slot *slot = slot_of(v, s, len, hash);
+    if (slot->entry) { /* its old id becomes a hole */
+        uint32_t old = v->entry[slot->entry - 1].id;
+        if (v->by_id[old] == slot->entry)
             v->by_id[old] = 0;
     } else {
-        *slot = entry_put(v, s, len) + 1;
+        *slot = (struct vocab_slot){hash, entry_put(v, s, len) + 1};
     }
     if (id >= v->size)
         ids_grow(v, id);
-    v->entry[*slot - 1].id = id;
-    v->by_id[id] = *slot;
+    v->entry[slot->entry - 1].id = id;
+    v->by_id[id] = slot->entry;
 }
 
 uint32_t vocab_find(const struct vocab *v, const char *s, size_t len) {
-    uint32_t slot = v->n_slot ? *slot_of(v, s, len) : 0;
-    return slot ? v->entry[slot - 1].id : VOCAB_NONE;
+    if (v->n_slot == 0)
+        return VOCAB_NONE;
+    uint32_t at = slot_of(v, s, len, hash_text(s, len))->entry;
+    return at ? v->entry[at - 1].id : VOCAB_NONE;
 }
 
 const char *vocab_text(const struct vocab *v, uint32_t id, size_t *len) {

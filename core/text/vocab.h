@@ -22,12 +22,16 @@ struct vocab_entry {
     uint32_t at, len, id; /* text in the arena */
 };
 
+struct vocab_slot {
+    uint32_t hash, entry; /* entry + 1, 0 = free */
+};
+
 struct vocab {
     char *arena;
     size_t len, cap;
     struct vocab_entry *entry; /* (n) in the order in which they came */
     uint32_t n, n_cap;
-    uint32_t *slot; /* (n_slot) entry + 1, 0 = free; at most half full */
+    struct vocab_slot *slot; /* (n_slot) at most half full */
     uint32_t n_slot;
     uint32_t *by_id; /* (size) entry + 1, 0 = hole */
     uint32_t size, size_cap;
