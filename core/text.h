@@ -23,8 +23,9 @@
 
 struct tok;
 
-/* Reads DIR/tokenizer.json; NOTFOUND when the model has none; UNSUPPORTED
- * names the component that this program lacks. */
+/* Reads DIR/tokenizer.json, or, without one, a .tiktoken or SentencePiece
+ * model; NOTFOUND when there is none; UNSUPPORTED names what this program
+ * lacks. */
 struct tok *tok_open(const char *dir, struct err *err);
 void tok_close(struct tok *t);
 int32_t tok_size(const struct tok *t); /* one above the highest id */

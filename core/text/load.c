@@ -121,6 +121,8 @@ struct merger {
     char *left, *both; /* owned */
     size_t left_len, cap, both_cap;
     uint32_t rank, last; /* of the merge before: the id that it made */
+    uint32_t n;          /* merges so far */
+    bool tied;           /* see convert.h */
     const char *why;
 };
 
@@ -160,12 +162,13 @@ static bool merger_put(struct merger *m, const char *s, size_t len) {
     }
     memcpy(m->both, m->left, n);
     memcpy(m->both + n, s, len);
-    uint32_t both = m->last = merged_id(m, n + len);
+    uint32_t before = m->last, both = m->last = merged_id(m, n + len);
     if (left == VOCAB_NONE || right == VOCAB_NONE || both == VOCAB_NONE) {
         m->why = "a part or the whole of it is not in the vocabulary";
         return false;
     }
-    bpe_merge(m->t->bpe, left, right, m->rank++, both);
+    m->rank += m->n++ > 0 && !(m->tied && both == before);
+    bpe_merge(m->t->bpe, left, right, m->rank, both);
     return true;
 }
 
@@ -200,13 +203,13 @@ static int load_merges(struct tok *t, const struct bpe_conf *c,
                        const struct file *f, struct err *err) {
     struct pull p;
     struct merger m = {.t = t, .c = c};
-    int rc = 0;
+    int rc = json_get_bool(f->model, "tied_merges", &m.tied, false, err);
     pull_init(&p, f->part[MERGES].s, f->part[MERGES].len);
     for (pull_open(&p, '['); rc == 0 && pull_more(&p, ']');) {
         bool ok = pull_peek(&p) == '[' ? merge_pair(&m, &p)
                                        : merge_line(&m, pull_string(&p));
         if (!ok && !p.bad)
-            rc = err_set(err, ERR_INVAL, "merges[%u]: %s", m.rank, m.why);
+            rc = err_set(err, ERR_INVAL, "merges[%u]: %s", m.n, m.why);
     }
     if (rc == 0 && p.bad)
         rc = part_error(f, &p, "merges", err);

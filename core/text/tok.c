@@ -7,6 +7,7 @@
 #include "core/text/tok.h"
 
 #include "core/fs.h"
+#include "core/text/convert.h"
 #include "core/text/int.h"
 #include "core/text/unicode.h"
 
@@ -15,29 +16,44 @@
 
 #define TOK_FILE_MAX (64 << 20)
 
-struct tok *tok_open(const char *dir, struct err *err) {
-    char *path = fs_path("%s/tokenizer.json", dir), *text = NULL;
-    struct tok *t = NULL;
+/* The bytes of `json`, or, when it is NULL, of what another kind of tokenizer
+ * in dir is as one. */
+static int read_file(const char *json, const char *dir, struct buf *out,
+                     struct err *err) {
     size_t len;
-    if (!fs_exists(path)) {
-        err_set(err, ERR_NOTFOUND,
+    if (!json)
+        return convert_dir(dir, out, err);
+    char *text = fs_read(json, TOK_FILE_MAX, &len, err);
+    if (text)
+        *out = (struct buf){.data = (uint8_t *)text, .len = len};
+    return text ? 0 : -1;
+}
+
+struct tok *tok_open(const char *dir, struct err *err) {
+    struct buf b;
+    struct err why = {0};
+    struct tok *t = NULL;
+    char *path = fs_path("%s/tokenizer.json", dir);
+    const char *json = fs_exists(path) ? path : NULL;
+    buf_init(&b, CONVERT_MAX);
+    if (read_file(json, dir, &b, &why) == 0) {
+        t = calloc(1, sizeof *t);
+        CHECK(t, "out of memory for a tokenizer");
+        if (tok_load(t, (const char *)b.data, b.len, &why) < 0) {
+            err_ctx(&why, "%s", json ? json : dir);
+            tok_close(t);
+            t = NULL;
+        }
+    } else if (why.code == ERR_NOTFOUND && !json) {
+        why = (struct err){0};
+        err_set(&why, ERR_NOTFOUND,
                 "%s: the model has no tokenizer.json, which text needs (rows "
                 "of tokens work without)",
                 dir);
-        goto out;
     }
-    text = fs_read(path, TOK_FILE_MAX, &len, err);
-    if (!text)
-        goto out;
-    t = calloc(1, sizeof *t);
-    CHECK(t, "out of memory for a tokenizer");
-    if (tok_load(t, text, len, err) < 0) {
-        err_ctx(err, "%s", path);
-        tok_close(t);
-        t = NULL;
-    }
-out:
-    free(text);
+    if (!t)
+        err_set(err, why.code, "%s", why.msg);
+    buf_release(&b);
     free(path);
     return t;
 }
