@@ -127,6 +127,8 @@ static void edit_copy(struct norm_buf *b, size_t to) {
     struct side *s = &b->side[b->to];
     size_t n = to - b->off;
     uint32_t c;
+    if (n == 0)
+        return;
     edit_room(b, n);
     memcpy(s->text + s->n, b->text + b->off, n);
     if (b->want_at && b->at)
