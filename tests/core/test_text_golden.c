@@ -317,7 +317,8 @@ Suite *text_golden_suite(void) {
     Suite *s = suite_create("text");
     TCase *tc = tcase_create("text");
     tcase_set_timeout(tc, 30);
-    tcase_add_loop_test(tc, tokenizer_gives_hugging_faces_ids_and_text, 0, 4);
+    tcase_add_loop_test(tc, tokenizer_gives_hugging_faces_ids_and_text, 0,
+                        N_TOKENIZERS);
     tcase_add_test(tc, ids_one_by_one_give_the_text_of_decode_stream);
     tcase_add_test(tc, a_stream_of_broken_characters_is_bounded_and_flushed);
     tcase_add_loop_test(tc, a_flood_of_one_character_is_encoded_in_time, 0, 2);
