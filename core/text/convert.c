@@ -17,7 +17,7 @@ void conv_release(struct conv *c) {
         free(c->added[i].own);
     free(c->added);
     free(c->token);
-    strmap_release(&c->ids);
+    vocab_release(&c->ids);
 }
 
 void conv_add(struct conv *c, struct conv_added a) {
@@ -46,8 +46,24 @@ void conv_string(struct buf *out, const char *s, size_t len) {
     buf_u8(out, '"');
 }
 
+/* Does each added token get its own id when it is not in the vocabulary: the
+ * number of tokens, or one above the last? */
+static bool ids_follow(const struct conv *c) {
+    int64_t next = c->ids.n;
+    for (size_t i = 0; i < c->n_added; i++) {
+        const struct conv_added *a = &c->added[i];
+        uint32_t id = vocab_find(&c->ids, a->text, a->len);
+        if (id == VOCAB_NONE && a->id != next)
+            return false;
+        if (a->id >= next)
+            next = a->id + 1;
+    }
+    return true;
+}
+
 void conv_vocab(struct conv *c) {
     const char *comma = "";
+    bool all = !ids_follow(c);
     buf_puts(c->out, "\"vocab\":{");
     for (size_t i = 0; i < c->n; i++) {
         if (!c->token[i].s)
@@ -56,6 +72,11 @@ void conv_vocab(struct conv *c) {
         c->put(c->out, c->token[i].s, c->token[i].len);
         buf_printf(c->out, ":%zu", i);
         comma = ",";
+    }
+    for (size_t i = 0; all && i < c->n_added; i++) {
+        buf_puts(c->out, ",");
+        conv_string(c->out, c->added[i].text, c->added[i].len);
+        buf_printf(c->out, ":%lld", (long long)c->added[i].id);
     }
     buf_puts(c->out, "}");
 }
@@ -66,8 +87,8 @@ static bool is_cut(const struct conv_token *t, uint32_t at, bool at_chars) {
 
 /* May merges take this part? */
 static bool is_part(const struct conv *c, const char *s, size_t len) {
-    uint32_t id;
-    return strmap_get(&c->ids, s, len, &id) && c->token[id].merges;
+    uint32_t id = vocab_find(&c->ids, s, len);
+    return id != VOCAB_NONE && c->token[id].merges;
 }
 
 void conv_merges(struct conv *c, const uint32_t *order, size_t n,

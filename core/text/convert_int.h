@@ -4,8 +4,8 @@
 
 #include "core/text/convert.h"
 #include "core/text/int.h"
+#include "core/text/vocab.h"
 
-#define CONVERT_VOCAB_MAX (1u << 20)
 #define CONVERT_TOKEN_MAX 1024 /* bytes of a token that merges may make */
 
 struct conv_token {
@@ -26,7 +26,7 @@ struct conv_added {
 struct conv {
     struct conv_token *token; /* (n) owned; s NULL = hole */
     size_t n;
-    struct strmap ids;
+    struct vocab ids;
     struct conv_added *added; /* (n_added) owned */
     size_t n_added;
     /* The text of a token as tokenizer.json writes it. */
@@ -44,7 +44,8 @@ void conv_begin(struct conv *c);
 /* ,"post_processor":…: what tokenizer_config.json asks for. bos: the text of
  * a token to begin with when it says nothing, NULL = none. */
 void conv_post(struct conv *c, const char *bos);
-/* "vocab":{…} of all tokens. */
+/* "vocab":{…} of all tokens; of added ones, too, when only so they keep their
+ * ids: those in the file count for nothing (spec/renderers §6). */
 void conv_vocab(struct conv *c);
 /* "merges":[…]: each cut of each token of `order` (n ids) into two tokens,
  * best first. at_chars: cuts lie between characters. */

@@ -100,19 +100,11 @@ struct sp {
     int64_t unk;
 };
 
-static bool is_utf8(const char *s, size_t len) {
-    size_t n;
-    char *same = utf8_lossy(s, len, &n);
-    bool is = n == len && memcmp(s, same, n) == 0;
-    free(same);
-    return is;
-}
-
 static int check_piece(struct sp *m, size_t id, struct err *err) {
     struct conv_token *t = &m->c.token[id];
     const struct piece_info *p = &m->info[id];
-    uint32_t twice;
-    if (!t->s || t->len == 0 || !is_utf8(t->s, t->len))
+    uint32_t twice = t->s ? vocab_find(&m->c.ids, t->s, t->len) : 0;
+    if (!t->s || t->len == 0 || !utf8_ok(t->s, t->len))
         return err_set(err, ERR_INVAL, "piece %zu: no text in UTF-8", id);
     if (p->type == SP_UNUSED)
         return err_set(err, ERR_UNSUPPORTED,
@@ -125,10 +117,10 @@ static int check_piece(struct sp *m, size_t id, struct err *err) {
         return err_set(err, ERR_INVAL, "two pieces are the unknown one");
     if (p->type == SP_UNKNOWN)
         m->unk = (int64_t)id;
-    if (strmap_get(&m->c.ids, t->s, t->len, &twice))
+    if (twice != VOCAB_NONE)
         return err_set(err, ERR_INVAL, "pieces %u and %zu are the same", twice,
                        id);
-    strmap_put(&m->c.ids, t->s, t->len, (uint32_t)id);
+    vocab_add(&m->c.ids, t->s, t->len, (uint32_t)id);
     if (p->type == SP_NORMAL && t->len > CONVERT_TOKEN_MAX)
         return err_set(err, ERR_INVAL, "piece %zu: %u bytes, at most %d", id,
                        t->len, CONVERT_TOKEN_MAX);
@@ -140,9 +132,8 @@ static int read_piece(struct sp *m, const struct field *f, struct err *err) {
     struct wire w = wire_of(f);
     struct field g;
     size_t id = m->c.n;
-    if (id == CONVERT_VOCAB_MAX)
-        return err_set(err, ERR_INVAL, "more than %u pieces",
-                       CONVERT_VOCAB_MAX);
+    if (id == VOCAB_IDS_MAX)
+        return err_set(err, ERR_INVAL, "more than %u pieces", VOCAB_IDS_MAX);
     m->info[id].type = SP_NORMAL;
     while (wire_next(&w, &g)) {
         uint32_t bits = (uint32_t)g.value;
@@ -323,11 +314,11 @@ static void add_tokens(struct sp *m) {
         if (type != SP_NORMAL && type != SP_BYTE)
             conv_add(&m->c, a);
     }
-    for (size_t id = m->c.n; m->c.config && id < m->c.n + 1024; id++) {
-        struct conv_added a;
-        if (conv_config_added(m->c.config, (int64_t)id, &a))
-            conv_add(&m->c, a);
-    }
+    /* what a checkpoint added behind the pieces */
+    struct conv_added a;
+    for (size_t id = m->c.n; conv_config_added(m->c.config, (int64_t)id, &a);
+         id++)
+        conv_add(&m->c, a);
 }
 
 /* Families whose Python code begins each text with it unless told not to. */
@@ -363,8 +354,8 @@ int convert_sentencepiece(const char *data, size_t len, const json_t *config,
                    .collapse = true,
                    .escape = true,
                    .unk = -1};
-    m.c.token = calloc(CONVERT_VOCAB_MAX, sizeof *m.c.token);
-    m.info = calloc(CONVERT_VOCAB_MAX, sizeof *m.info);
+    m.c.token = calloc(VOCAB_IDS_MAX, sizeof *m.c.token);
+    m.info = calloc(VOCAB_IDS_MAX, sizeof *m.info);
     CHECK(m.c.token && m.info, "out of memory for pieces");
     int rc = read_model(&m, data, len, err);
     if (rc == 0)

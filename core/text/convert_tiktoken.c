@@ -122,11 +122,11 @@ static void put_bytes(struct buf *out, const char *s, size_t len) {
 static uint32_t number_of(const char *s, size_t len) {
     uint32_t v = 0;
     for (size_t i = 0; i < len; i++) {
-        if (s[i] < '0' || s[i] > '9' || v >= CONVERT_VOCAB_MAX)
+        if (s[i] < '0' || s[i] > '9' || v >= VOCAB_IDS_MAX)
             return UINT32_MAX;
         v = 10 * v + (uint32_t)(s[i] - '0');
     }
-    return len && v < CONVERT_VOCAB_MAX ? v : UINT32_MAX;
+    return len && v < VOCAB_IDS_MAX ? v : UINT32_MAX;
 }
 
 /* One line; its bytes go to *arena, which moves on. */
@@ -134,8 +134,7 @@ static int read_rank(struct conv *c, const char *line, size_t len,
                      uint8_t **arena, struct err *err) {
     const char *space = memchr(line, ' ', len);
     size_t n, key = space ? (size_t)(space - line) : 0;
-    uint32_t rank = space ? number_of(space + 1, len - key - 1) : UINT32_MAX,
-             twice;
+    uint32_t rank = space ? number_of(space + 1, len - key - 1) : UINT32_MAX;
     if (rank == UINT32_MAX || base64_decode(line, key, *arena, &n) < 0)
         return err_set(err, ERR_INVAL, "base64, a space and a rank are wanted");
     if (n > CONVERT_TOKEN_MAX)
@@ -146,18 +145,17 @@ static int read_rank(struct conv *c, const char *line, size_t len,
         c->n = rank + 1;
     if (n == 0) /* keeps a rank free, as Whisper's does */
         return 0;
-    if (c->token[rank].s || strmap_get(&c->ids, s, n, &twice))
+    if (c->token[rank].s || vocab_find(&c->ids, s, n) != VOCAB_NONE)
         return err_set(err, ERR_INVAL, "rank %u or its token comes twice",
                        rank);
     c->token[rank] = (struct conv_token){s, (uint32_t)n, true};
-    strmap_put(&c->ids, s, n, rank);
+    vocab_add(&c->ids, s, n, rank);
     *arena += n;
     return 0;
 }
 
 static int read_ranks(struct conv *c, const char *data, size_t len,
                       uint8_t *arena, struct err *err) {
-    uint32_t id;
     for (size_t at = 0, line = 1; at < len; line++) {
         const char *end = memchr(data + at, '\n', len - at);
         size_t next = end ? (size_t)(end - data) + 1 : len;
@@ -169,7 +167,7 @@ static int read_ranks(struct conv *c, const char *data, size_t len,
         at = next;
     }
     for (int b = 0; b < 256; b++)
-        if (!strmap_get(&c->ids, (char[]){(char)b}, 1, &id))
+        if (vocab_find(&c->ids, (char[]){(char)b}, 1) == VOCAB_NONE)
             return err_set(err, ERR_INVAL,
                            "byte 0x%02x has no rank: a .tiktoken file is "
                            "wanted",
@@ -261,7 +259,7 @@ int convert_tiktoken(const char *name, const char *data, size_t len,
     uint8_t *arena = malloc(len + 1);
     const struct family *f;
     int rc = -1;
-    c.token = calloc(CONVERT_VOCAB_MAX, sizeof *c.token);
+    c.token = calloc(VOCAB_IDS_MAX, sizeof *c.token);
     CHECK(arena && c.token, "out of memory for ranks");
     if (read_ranks(&c, data, len, arena, err) == 0 &&
         (f = family_of(name, c.n, err))) {
