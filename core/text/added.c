@@ -220,6 +220,9 @@ struct added_hit added_find(const struct added *a, const struct added_query *q,
             h.from = taken;
         if (p->token->rstrip)
             h.to = spaces_behind(q, h.to);
+        /* all of it was white space that the token before swallowed */
+        if (p->token->lstrip && h.to <= h.from)
+            continue;
         return h;
     }
     return (struct added_hit){0};

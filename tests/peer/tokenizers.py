@@ -180,7 +180,7 @@ def fettle(exe, verb, d, rows):
     r = subprocess.run([exe, verb, d], input="".join(json.dumps(x) + "\n" for x in rows), capture_output=True, text=True)
     if r.returncode:
         raise RuntimeError(r.stderr.strip())
-    return [json.loads(line) for line in r.stdout.splitlines()]
+    return [json.loads(line) for line in r.stdout.split("\n") if line]
 
 
 def compare(exe, d, n, rnd):
