@@ -1,6 +1,6 @@
 /* Conversions of .tiktoken and SentencePiece files: what they say, and what
  * they refuse. That ids are tiktoken's and SentencePiece's is shown by
- * tests/peer/tokenizers.py. */
+ * tests/peer/tokens.py. */
 #include "core/text/base64.h"
 #include "core/text/convert.h"
 
