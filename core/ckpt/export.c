@@ -179,7 +179,9 @@ static int export_to(const char *path, const char *base_dir,
                                        "tokenizer.json",
                                        "chat_template.jinja",
                                        "tokenizer_config.json",
-                                       "special_tokens_map.json"};
+                                       "special_tokens_map.json",
+                                       "tokenizer.model",
+                                       "tiktoken.model"};
     struct manifest m;
     if (ckpt_verify(path, &m, err) < 0)
         return -1;

@@ -252,7 +252,8 @@ int conf_edit(const char *from_dir, const char *to_dir, const char *key,
 int base_files_copy(const char *base_dir, const char *to, struct err *err) {
     static const char *const names[] = {
         "generation_config.json", "special_tokens_map.json", "tokenizer.json",
-        "tokenizer_config.json", "chat_template.jinja"};
+        "tokenizer_config.json",  "chat_template.jinja",     "tokenizer.model",
+        "tiktoken.model"};
     int rc = conf_edit(base_dir, to, "dtype", json_string("float32"), err);
     for (size_t i = 0; rc == 0 && i < sizeof names / sizeof *names; i++) {
         char *from = fs_path("%s/%s", base_dir, names[i]);
