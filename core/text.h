@@ -215,6 +215,7 @@ struct row_conf {
     const struct render *render; /* them; why says what keeps them away */
     const char *why;
     enum train_on on;
+    int flags;         /* RENDER_… */
     int format;        /* that of all rows, or -1 = what each looks like */
     size_t max_length; /* tokens an example is cut to at the right, 0 = never;
                         * texts are cut into pieces instead */

@@ -62,6 +62,7 @@ static const struct cli_opt render_opts[] = {
     {"--train-on", "W", "which tokens count [all_assistant_messages]"},
     {"--prompt", NULL, "the prompt that asks for the next answer"},
     {"--parse", NULL, "tokens of an answer to its message"},
+    {"--inspect", NULL, "rows of data, token by token: origin, trained or not"},
     {"--compat", NULL, "let text make control tokens (for comparisons)"},
     {"--list", NULL, "names of all renderers"},
     END};
@@ -177,8 +178,10 @@ static const struct cli_verb verbs[] = {
      "Reads {\"tokens\":[...]} a line on stdin.", 1, 1, 0, cli_detokenize,
      NULL},
     {"render", "MODEL", "conversations to tokens with loss weights",
-     "Reads {\"messages\":[...],\"tools\":[...]} a line on stdin.", 0, 1, 0,
-     cli_render, render_opts},
+     "Reads {\"messages\":[...],\"tools\":[...]} a line on stdin; with "
+     "--inspect rows of any\nformat that data check knows.\n"
+     "  fettle render m --inspect < chat.jsonl",
+     0, 1, 0, cli_render, render_opts},
     {"data check", "FILE", "what is wrong with training data",
      "  fettle data check chat.jsonl --model m --max-length 2048 --eval "
      "held.jsonl\n"

@@ -1,6 +1,7 @@
 /* cli_text: verbs on text and tokens: sampling and chat through the daemon,
  * tokenizer and renderer here. */
 #include "views/cli.h"
+#include "views/inspect.h"
 
 #include "core/clock.h"
 #include "core/fs.h"
@@ -381,6 +382,8 @@ struct text_arg {
     struct tok *tok;
     struct render *render;
     enum train_on on;
+    size_t row;   /* of those inspected */
+    bool is_over; /* no more of them are wanted */
 };
 
 static json_t *ids_json(const struct tok_ids *ids) {
@@ -476,6 +479,67 @@ static int parse_line(struct cli *c, const json_t *j, void *arg,
     return m ? 0 : -1;
 }
 
+static enum inspect_how inspect_how(void) {
+    const char *none = getenv("NO_COLOR");
+    return isatty(STDOUT_FILENO) && !(none && *none) ? INSPECT_COLOR
+                                                     : INSPECT_PLAIN;
+}
+
+/* At a terminal a page is an example: waits for Enter. False at q. */
+static bool next_page(void) {
+    char line[64] = "";
+    FILE *keys = isatty(STDOUT_FILENO) ? fopen("/dev/tty", "re") : NULL;
+    if (!keys)
+        return true;
+    fputs("-- Enter: next, q: end -- ", stdout);
+    fflush(stdout);
+    bool more = fgets(line, sizeof line, keys) && *line != 'q';
+    fclose(keys);
+    return more;
+}
+
+static void inspect_one(struct cli *c, const struct text_arg *a,
+                        const struct example *e, size_t k, size_t n) {
+    if (c->json) {
+        json_t *j = inspect_json(a->tok, e);
+        json_object_set_new(j, "row", json_integer((json_int_t)a->row));
+        json_object_set_new(j, "example", json_integer((json_int_t)k));
+        cli_print_json(j, true);
+        return;
+    }
+    printf("row %zu", a->row);
+    if (n > 1)
+        printf(", example %zu of %zu", k + 1, n);
+    fputs(": ", stdout);
+    inspect_print(a->tok, e, inspect_how());
+}
+
+static int inspect_line(struct cli *c, const json_t *j, void *arg,
+                        struct err *err) {
+    struct text_arg *a = arg;
+    struct examples x = {0};
+    if (a->is_over)
+        return 0;
+    struct row_conf row = {.tok = a->tok,
+                           .render = a->render,
+                           .on = a->on,
+                           .flags = RENDER_ORIGIN,
+                           .format = -1,
+                           .vocab = tok_size(a->tok)};
+    if (cli_opt(c, "--compat"))
+        row.flags |= RENDER_COMPAT;
+    if (row_examples(&row, j, &x, err) < 0)
+        return -1;
+    if (a->row++ == 0 && !c->json)
+        inspect_legend(inspect_how());
+    for (size_t i = 0; i < x.n && !a->is_over; i++) {
+        inspect_one(c, a, &x.e[i], i, x.n);
+        a->is_over = !c->json && !next_page();
+    }
+    examples_release(&x);
+    return 0;
+}
+
 static void print_renderers(struct cli *c) {
     json_t *all = json_array();
     for (int i = 0; render_list(i); i++) {
@@ -520,9 +584,10 @@ int cli_detokenize(struct cli *c, struct err *err) {
 
 int cli_render(struct cli *c, struct err *err) {
     const char *r = cli_opt(c, "--renderer");
-    line_fn *fn = cli_opt(c, "--prompt")  ? prompt_line
-                  : cli_opt(c, "--parse") ? parse_line
-                                          : render_line;
+    line_fn *fn = cli_opt(c, "--prompt")    ? prompt_line
+                  : cli_opt(c, "--parse")   ? parse_line
+                  : cli_opt(c, "--inspect") ? inspect_line
+                                            : render_line;
     if (cli_opt(c, "--list")) {
         print_renderers(c);
         return 0;

@@ -88,9 +88,9 @@ static int text_examples(const struct row_conf *c, const json_t *row,
 static int chat_examples(const struct row_conf *c, json_t *chat,
                          struct examples *out, struct err *err) {
     struct examples some = {0};
-    int rc =
-        chat ? render_examples(c->render, chat, c->on, 0, &some.e, &some.n, err)
-             : -1;
+    int rc = chat ? render_examples(c->render, chat, c->on, c->flags, &some.e,
+                                    &some.n, err)
+                  : -1;
     for (size_t i = 0; rc == 0 && i < some.n; i++)
         *examples_add(out) = some.e[i];
     if (rc == 0)

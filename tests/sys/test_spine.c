@@ -152,6 +152,37 @@ START_TEST(text_survives_the_tokenizer_and_the_renderer) {
 }
 END_TEST
 
+START_TEST(inspected_tokens_say_where_they_come_from_and_add_up_to_the_text) {
+    static const char row[] = "{\"prompt\":\"<|im_end|>\",\"completion\":"
+                              "\"\xc3\xa9\"}\n";
+    sys_add_starter();
+    json_t *j = FETTLE_JSON(row, "render starter --inspect --json"), *at;
+    const char *text = "<|im_start|>user\n<|im_end|><|im_end|>\n"
+                       "<|im_start|>assistant\n\xc3\xa9<|im_end|>";
+    size_t i, trained = 0, typed = 0;
+    json_array_foreach(json_object_get(j, "tokens"), i, at) {
+        json_int_t offset = json_integer_value(json_object_get(at, "offset"));
+        const char *piece = str_at(at, "text"), *from = str_at(at, "origin");
+        ck_assert(strncmp(text + offset, piece, strlen(piece)) == 0);
+        bool is_content = strcmp(from, "content") == 0;
+        trained += json_number_value(json_object_get(at, "weight")) == 1;
+        typed += is_content ? strlen(piece) : 0;
+        ck_assert(!is_content || strcmp(piece, "<|im_end|>") != 0);
+    }
+    ck_assert_uint_eq(typed, strlen("<|im_end|>\xc3\xa9"));
+    ck_assert_uint_gt(trained, 0);
+    ck_assert_int_eq(json_integer_value(json_object_get(j, "trained")),
+                     (long long)trained);
+    json_decref(j);
+    struct out o = fettle(row, "render starter --inspect");
+    ck_assert_int_eq(o.status, 0);
+    ck_assert_ptr_nonnull(strstr(o.out, "\n+* template      1      1  "
+                                        "\"<|im_end|>\"\n"));
+    ck_assert_ptr_null(strchr(o.out, 27));
+    out_free(&o);
+}
+END_TEST
+
 START_TEST(exports_are_directories_that_can_be_added_again) {
     sys_add_starter();
     char *data = sys_rows(16);
@@ -390,6 +421,8 @@ Suite *spine_suite(void) {
     tcase_add_test(t, trainer_and_sampler_give_the_same_bits);
     tcase_add_test(t, promoted_deployed_answering_and_gone);
     tcase_add_test(t, text_survives_the_tokenizer_and_the_renderer);
+    tcase_add_test(
+        t, inspected_tokens_say_where_they_come_from_and_add_up_to_the_text);
     tcase_add_test(t, exports_are_directories_that_can_be_added_again);
     tcase_add_test(t, pause_resume_and_kill_do_what_they_say);
     tcase_add_test(t, stop_leaves_nothing_running);

@@ -1,0 +1,114 @@
+/* rows: files of damaged data lines, read as training and its check do. */
+#include "tests/fuzz/fuzz.h"
+
+#include "core/err.h"
+#include "core/text.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define DIR "core/starter/model"
+#define MAX_LENGTH 48 /* short, so that rows are cut */
+
+/* What all runs share. */
+static struct {
+    struct tok *tok;
+    struct render *render;
+} fx;
+
+static const struct render *renderer(void) {
+    struct err err = {0};
+    if (!fx.tok)
+        fx.tok = tok_open(DIR, &err);
+    if (fx.tok && !fx.render)
+        fx.render = render_open("auto", fx.tok, DIR, &err);
+    CHECK(fx.render, "%s", err.msg);
+    return fx.render;
+}
+
+static void check(const char *path, const struct check_conf *c) {
+    struct err err = {0}, why = {0};
+    struct dataset rows;
+    json_t *j = data_check(path, c, &err);
+    CHECK(j, "a file that can be read has a report: %s", err.msg);
+    json_int_t fatal = json_integer_value(json_object_get(j, "fatal"));
+    if (dataset_read(&rows, path, &c->row, &why) == 0) {
+        dataset_release(&rows);
+    } else {
+        json_int_t n = json_integer_value(json_object_get(j, "rows"));
+        CHECK(why.code, "a refusal without a reason");
+        CHECK(fatal > 0 || n == 0 || why.code == ERR_UNSUPPORTED,
+              "training refuses what the check takes: %s", why.msg);
+    }
+    json_decref(j);
+}
+
+static int rows_run(const uint8_t *data, size_t len) {
+    char path[64];
+    struct check_conf c = {.row = {.render = renderer(),
+                                   .tok = fx.tok,
+                                   .on = TRAIN_ALL_ASSISTANT,
+                                   .format = -1,
+                                   .max_length = MAX_LENGTH,
+                                   .vocab = tok_size(fx.tok)},
+                           .list_most = 3};
+    int fd = memfd_create("rows", 0);
+    CHECK(fd >= 0 && write(fd, data, len) == (ssize_t)len, "no file of rows");
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    c.eval = len % 2 ? path : NULL;
+    check(path, &c);
+    close(fd);
+    return 0;
+}
+
+static const char *const seeds[] = {
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":"
+    "\"assistant\",\"content\":\"b\",\"weight\":1}],\"tools\":[]}\n",
+    "{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":"
+    "\"gpt\",\"value\":\"b\"}]}\n\n{\"text\":\"one two three\"}\n",
+    "{\"instruction\":\"a\",\"input\":\"b\",\"output\":\"c\"}\n"
+    "{\"prompt\":\"a\",\"completion\":\"b\"}\n",
+    "{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"}],\"completion\":[{"
+    "\"role\":\"assistant\",\"content\":\"b\"}]}\n",
+    "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n"
+    "{\"chosen\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":"
+    "\"assistant\",\"content\":\"b\"}],\"rejected\":[{\"role\":\"user\","
+    "\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"c\"}]}\n",
+    "{\"prompt\":\"a\",\"answer\":\"b\"}\n{\"messages\":[{\"role\":\"user\","
+    "\"content\":\"a\"}],\"ground_truth\":\"4\"}\n",
+    "{\"tokens\":[1,2,3],\"weights\":[0,1,0.5]}\r\n{\"tokens\":[1,2,3]}\n"};
+
+static void rows_seeds(fuzz_seed_fn *add, void *arg) {
+    for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++)
+        add(arg, seeds[i], strlen(seeds[i]));
+}
+
+static const char *const words[] = {"{",
+                                    "}",
+                                    "[",
+                                    "]",
+                                    "\n",
+                                    "null",
+                                    "\"messages\":",
+                                    "\"role\":",
+                                    "\"user\"",
+                                    "\"content\":",
+                                    "\"assistant\"",
+                                    "\"prompt\":",
+                                    "\"chosen\":",
+                                    "\"rejected\":",
+                                    "\"text\":",
+                                    "\"tokens\":",
+                                    "\"weights\":",
+                                    "\"tools\":",
+                                    "\"from\":",
+                                    "\"value\":",
+                                    "1e400",
+                                    "\\u0000",
+                                    "<|im_end|>",
+                                    "\xef\xbb\xbf",
+                                    NULL};
+
+const struct fuzz_target fuzz_rows = {"rows", rows_run, rows_seeds, words};
