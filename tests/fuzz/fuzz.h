@@ -25,8 +25,17 @@ struct fuzz_target {
     const char *const *words;                    /* NULL at the end */
 };
 
-extern const struct fuzz_target fuzz_targets, fuzz_find, fuzz_mutate, fuzz_op,
-    fuzz_result, fuzz_frame, fuzz_safetensors, fuzz_config, fuzz_model,
-    fuzz_json, fuzz_template, fuzz_split, fuzz_render, fuzz_rows;
+extern const struct fuzz_target *const fuzz_targets[]; /* NULL at the end */
+const struct fuzz_target *fuzz_find(const char *name);
+
+/* Changes data (room for FUZZ_MAX) in a few places; the new length. The same
+ * for the same seed and round. other: an input to splice from. */
+size_t fuzz_mutate(uint8_t *data, size_t len, const uint8_t *other,
+                   size_t other_len, const char *const *words, uint64_t seed,
+                   uint64_t round);
+
+extern const struct fuzz_target fuzz_op, fuzz_result, fuzz_frame,
+    fuzz_safetensors, fuzz_config, fuzz_model, fuzz_json, fuzz_template,
+    fuzz_split, fuzz_render, fuzz_rows;
 
 #endif
