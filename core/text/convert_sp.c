@@ -221,6 +221,7 @@ static int read_model(struct sp *m, const char *data, size_t len,
 /* ---- writing ---- */
 
 #define SPACE_MARK "\xe2\x96\x81"
+#define LEADING_SPACES 1000 /* that a collapsing model does not say: all */
 
 static void write_normalizer(const struct sp *m) {
     struct buf *out = m->c.out;
@@ -252,9 +253,11 @@ static void write_decoder(const struct sp *m) {
              "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" SPACE_MARK
              "\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
              "{\"type\":\"Fuse\"}");
-    if (m->dummy_prefix)
-        buf_puts(m->c.out, ",{\"type\":\"Strip\",\"content\":\" \","
-                           "\"start\":1,\"stop\":0}");
+    if (m->dummy_prefix || m->collapse)
+        buf_printf(m->c.out,
+                   ",{\"type\":\"Strip\",\"content\":\" \","
+                   "\"start\":%d,\"stop\":0}",
+                   m->collapse ? LEADING_SPACES : 1);
     buf_puts(m->c.out, "]}");
 }
 

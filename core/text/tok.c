@@ -163,6 +163,8 @@ static void put_piece(struct encode *e, const struct piece *p,
         s.from--;
     while (is_inside(e, s.to))
         s.to++;
+    if (s.to < s.from) /* an unknown one that comes behind later bytes */
+        s.from = s.to;
     tok_ids_push(e->ids, k->id);
     put_span(e, s.from, s.to);
 }

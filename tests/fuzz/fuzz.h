@@ -36,6 +36,6 @@ size_t fuzz_mutate(uint8_t *data, size_t len, const uint8_t *other,
 
 extern const struct fuzz_target fuzz_op, fuzz_result, fuzz_frame,
     fuzz_safetensors, fuzz_config, fuzz_model, fuzz_json, fuzz_template,
-    fuzz_split, fuzz_render, fuzz_rows;
+    fuzz_split, fuzz_render, fuzz_rows, fuzz_tokenizer;
 
 #endif

@@ -10,7 +10,8 @@
 const struct fuzz_target *const fuzz_targets[] = {
     &fuzz_op,     &fuzz_result, &fuzz_frame, &fuzz_safetensors,
     &fuzz_config, &fuzz_model,  &fuzz_json,  &fuzz_template,
-    &fuzz_split,  &fuzz_render, &fuzz_rows,  NULL};
+    &fuzz_split,  &fuzz_render, &fuzz_rows,  &fuzz_tokenizer,
+    NULL};
 
 const struct fuzz_target *fuzz_find(const char *name) {
     for (int i = 0; fuzz_targets[i]; i++)
