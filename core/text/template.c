@@ -411,6 +411,7 @@ static void add_controls(struct render *r, const char *dir) {
         if (text && *text)
             render_control_add(r, text);
     }
+    json_decref(conf);
     for (int32_t id = 0; id < tok_size(r->tok); id++) {
         uint32_t u = (uint32_t)id;
         char *text =
