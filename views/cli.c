@@ -87,7 +87,9 @@ static const struct cli_opt logs_opts[] = {
 static const struct cli_opt doctor_opts[] = {
     {"--plan", "MODEL", "memory that training this model takes"}, END};
 static const struct cli_opt demo_opts[] = {
-    {"--no-screen", NULL, "plain progress, also on a terminal"}, END};
+    {"--no-screen", NULL, "plain progress, also on a terminal"},
+    {"--epochs", "N", "passes over the data; a few teach less [15]"},
+    END};
 static const struct cli_opt bench_opts[] = {
     {"--threads", "N", "compute threads [one a core]"},
     {"--rounds", "N", "measurements of each figure [5]"},

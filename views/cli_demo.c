@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define DEMO_EPOCHS 15
 #define DEMO_NAME "demo" /* what it is promoted to and served under */
 
 int cli_starter(struct cli *c, struct err *err) {
@@ -55,6 +56,10 @@ static int add_starter(struct cli *c, struct client *cl, struct err *err) {
 }
 
 static int64_t start(struct cli *c, struct client *cl, struct err *err) {
+    int64_t epochs;
+    if (cli_opt_int(c, "--epochs", DEMO_EPOCHS, 1, 1000, &epochs, err) < 0)
+        return -1;
+    char *passes = fs_path("num_epochs=%lld", (long long)epochs);
     char *dir = fs_path("%s/demo", c->home);
     char *town = fs_path("%s/town.jsonl", dir);
     char *data = fs_path("data=%s", town);
@@ -66,7 +71,7 @@ static int64_t start(struct cli *c, struct client *cl, struct err *err) {
         (char[]){"lr_schedule=cosine"},
         (char[]){"lora_rank=16"},
         (char[]){"batch_size=16"},
-        (char[]){"num_epochs=15"},
+        passes,
         (char[]){"warmup_steps=20"},
         (char[]){"save_every=50"},
         (char[]){"sample_every=50"},
@@ -76,6 +81,7 @@ static int64_t start(struct cli *c, struct client *cl, struct err *err) {
     if (fs_mkdirs(dir, err) == 0 && starter_town(town, err) == 0)
         run = cli_run_start(c, cl, "sft", NULL, words,
                             (int)(sizeof words / sizeof *words), err);
+    free(passes);
     free(data);
     free(town);
     free(dir);
