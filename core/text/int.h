@@ -4,17 +4,7 @@
 
 #include "core/text.h"
 
-/* ---- table: strings to numbers, open addressing ---- */
-
-struct strmap {
-    char **key;
-    uint32_t *len, *value;
-    size_t n, cap;
-};
-void strmap_put(struct strmap *m, const char *key, size_t len, uint32_t value);
-bool strmap_get(const struct strmap *m, const char *key, size_t len,
-                uint32_t *value);
-void strmap_release(struct strmap *m);
+/* ---- table, open addressing ---- */
 
 /* Pairs of ids to (rank, merged id). */
 struct pair {

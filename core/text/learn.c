@@ -10,6 +10,7 @@
 
 #include "core/fs.h"
 #include "core/text/split.h"
+#include "core/text/vocab.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@ struct word {
 };
 
 struct learn {
-    struct strmap index; /* piece to word */
+    struct vocab index; /* piece to word */
     struct word *word;
     size_t n, cap;
     json_t *merges;
@@ -34,8 +35,8 @@ struct learn {
 };
 
 static void learn_piece(struct learn *l, const char *s, size_t len) {
-    uint32_t at;
-    if (strmap_get(&l->index, s, len, &at)) {
+    uint32_t at = vocab_find(&l->index, s, len);
+    if (at != VOCAB_NONE) {
         l->word[at].count++;
         return;
     }
@@ -49,7 +50,7 @@ static void learn_piece(struct learn *l, const char *s, size_t len) {
     CHECK(w->id, "out of memory for a word");
     for (size_t i = 0; i < len; i++)
         w->id[i] = (uint8_t)s[i];
-    strmap_put(&l->index, s, len, (uint32_t)l->n++);
+    vocab_add(&l->index, s, len, (uint32_t)l->n++);
 }
 
 /* The pair that occurs most, as left << 32 | right, UINT64_MAX = none is left
@@ -168,7 +169,7 @@ static void learn_release(struct learn *l, uint32_t n) {
         free(l->name[i]);
     free(l->word);
     free(l->name);
-    strmap_release(&l->index);
+    vocab_release(&l->index);
     json_decref(l->merges);
 }
 

@@ -1,81 +1,8 @@
-/* map: two hash tables with linear probing, at most half full. */
+/* map: a hash table with linear probing, at most half full. */
 #include "core/text/int.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static uint64_t hash_bytes(const char *s, size_t n) {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (unsigned char)s[i]) * 0x100000001b3u;
-    return h ^ h >> 29;
-}
-
-static void strmap_grow(struct strmap *m) {
-    struct strmap big = {.cap = m->cap ? m->cap * 2 : 1024};
-    big.key = calloc(big.cap, sizeof *big.key);
-    big.len = calloc(big.cap, sizeof *big.len);
-    big.value = calloc(big.cap, sizeof *big.value);
-    CHECK(big.key && big.len && big.value, "out of memory for a vocabulary");
-    for (size_t i = 0; i < m->cap; i++) {
-        if (!m->key[i])
-            continue;
-        size_t at = hash_bytes(m->key[i], m->len[i]) & (big.cap - 1);
-        while (big.key[at])
-            at = (at + 1) & (big.cap - 1);
-        big.key[at] = m->key[i];
-        big.len[at] = m->len[i];
-        big.value[at] = m->value[i];
-    }
-    big.n = m->n;
-    free(m->key);
-    free(m->len);
-    free(m->value);
-    *m = big;
-}
-
-static size_t strmap_at(const struct strmap *m, const char *key, size_t len) {
-    size_t at = hash_bytes(key, len) & (m->cap - 1);
-    while (m->key[at] &&
-           (m->len[at] != len || memcmp(m->key[at], key, len) != 0))
-        at = (at + 1) & (m->cap - 1);
-    return at;
-}
-
-void strmap_put(struct strmap *m, const char *key, size_t len, uint32_t value) {
-    if (2 * (m->n + 1) > m->cap)
-        strmap_grow(m);
-    size_t at = strmap_at(m, key, len);
-    if (!m->key[at]) {
-        m->key[at] = malloc(len + 1);
-        CHECK(m->key[at], "out of memory for a vocabulary");
-        memcpy(m->key[at], key, len);
-        m->key[at][len] = 0;
-        m->len[at] = (uint32_t)len;
-        m->n++;
-    }
-    m->value[at] = value;
-}
-
-bool strmap_get(const struct strmap *m, const char *key, size_t len,
-                uint32_t *value) {
-    if (m->cap == 0)
-        return false;
-    size_t at = strmap_at(m, key, len);
-    if (!m->key[at])
-        return false;
-    *value = m->value[at];
-    return true;
-}
-
-void strmap_release(struct strmap *m) {
-    for (size_t i = 0; i < m->cap; i++)
-        free(m->key[i]);
-    free(m->key);
-    free(m->len);
-    free(m->value);
-    memset(m, 0, sizeof *m);
-}
 
 static size_t pair_hash(uint64_t key) {
     key *= 0x9e3779b97f4a7c15u;
