@@ -296,9 +296,7 @@ struct render *render_open(const char *name, const struct tok *t,
                            const char *model_dir, struct err *err) {
     struct render *r = calloc(1, sizeof *r);
     CHECK(r, "out of memory for a renderer");
-    /* The file may hold integers beyond 64 bits (model_max_length). */
-    char *path = fs_path("%s/tokenizer_config.json", model_dir);
-    json_t *conf = json_load_file(path, JSON_DECODE_INT_AS_REAL, NULL);
+    json_t *conf = template_conf(model_dir);
     char *type = model_type(model_dir);
     r->tok = t;
     r->bos = special_text(conf, "bos_token");
@@ -309,10 +307,9 @@ struct render *render_open(const char *name, const struct tok *t,
     find_controls(r);
     int rc = find_date(r, err);
     if (rc == 0 && strcmp(name, TEMPLATE) == 0)
-        rc = template_render(r, model_dir, err);
+        rc = template_render(r, model_dir, conf, err);
     else if (rc == 0)
         rc = r->family ? check_words(r, err) : unknown_name(name, err);
-    free(path);
     free(type);
     json_decref(conf);
     if (rc == 0)

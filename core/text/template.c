@@ -63,7 +63,7 @@ static int parse_all(struct template *t, const json_t *v, struct err *err) {
     return 0;
 }
 
-static json_t *read_conf(const char *dir) {
+json_t *template_conf(const char *dir) {
     char *path = fs_path("%s/tokenizer_config.json", dir);
     /* it may hold integers beyond 64 bits (model_max_length) */
     json_t *conf = json_load_file(path, JSON_DECODE_INT_AS_REAL, NULL);
@@ -85,7 +85,7 @@ static int parse_file(struct template *t, const char *dir, struct err *err) {
 
 bool template_is_there(const char *dir) {
     char *path = fs_path("%s/chat_template.jinja", dir);
-    json_t *conf = read_conf(dir);
+    json_t *conf = template_conf(dir);
     bool yes = json_object_get(conf, "chat_template") || fs_exists(path);
     json_decref(conf);
     free(path);
@@ -94,7 +94,7 @@ bool template_is_there(const char *dir) {
 
 struct template *template_open(const char *dir, struct err *err) {
     struct template *t = calloc(1, sizeof *t);
-    json_t *conf = read_conf(dir);
+    json_t *conf = template_conf(dir);
     struct err why = {0};
     CHECK(t, "out of memory for a template");
     t->special = read_special(conf);
@@ -403,15 +403,14 @@ static const struct family template_family = {.name = TEMPLATE,
                                               .shape = &no_shape};
 
 /* Every special token that a template may write, besides what families know. */
-static void add_controls(struct render *r, const char *dir) {
-    json_t *conf = read_conf(dir), *v;
+static void add_controls(struct render *r, const json_t *conf) {
+    json_t *v;
     const char *key;
     json_object_foreach(json_object_get(conf, "added_tokens_decoder"), key, v) {
         const char *text = json_string_value(json_object_get(v, "content"));
         if (text && *text)
             render_control_add(r, text);
     }
-    json_decref(conf);
     for (int32_t id = 0; id < tok_size(r->tok); id++) {
         uint32_t u = (uint32_t)id;
         char *text =
@@ -456,13 +455,14 @@ static void find_stops(struct render *r, struct template *t) {
     json_decref(m);
 }
 
-int template_render(struct render *r, const char *dir, struct err *err) {
+int template_render(struct render *r, const char *dir, const json_t *conf,
+                    struct err *err) {
     struct template *t = template_open(dir, err);
     if (!t)
         return -1;
     r->family = &template_family;
     r->source = (struct render_source){t, template_write, template_free};
-    add_controls(r, dir);
+    add_controls(r, conf);
     find_stops(r, t);
     return 0;
 }

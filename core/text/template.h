@@ -19,6 +19,9 @@
 
 struct template;
 
+/* tokenizer_config.json, the caller's; NULL = none that can be read. */
+json_t *template_conf(const char *dir);
+
 /* chat_template.jinja, or chat_template of tokenizer_config.json; NOTFOUND
  * when DIR has neither. */
 struct template *template_open(const char *dir, struct err *err);
@@ -30,6 +33,7 @@ int template_text(const struct template *t, const json_t *messages, size_t n,
 bool template_is_there(const char *dir);
 
 /* Makes r one that renders by DIR's template: family, source and stops. */
-int template_render(struct render *r, const char *dir, struct err *err);
+int template_render(struct render *r, const char *dir, const json_t *conf,
+                    struct err *err);
 
 #endif
