@@ -497,14 +497,25 @@ static int bench_model(struct bench *b, struct err *err) {
 
 /* ---- fettle bench cpu ---- */
 
+/* The bits of a number in (-1,1]. */
+static uint32_t draw_bits(uint32_t *seed) {
+    *seed = *seed * 1664525u + 1013904223u;
+    float x = (float)(*seed >> 8) * 0x1p-23f - 1.0f;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* Each float is two bf16 as well, and all three are in (-1,1]. */
 static float *bench_drawn(struct bench *b, uint32_t seed) {
     size_t n = BENCH_READ;
     float *dev = b->k->ops->alloc(b->k, n * sizeof *dev);
     float *host = malloc(n * sizeof *host);
     CHECK(host, "out of memory for a bench");
     for (size_t i = 0; i < n; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        host[i] = (float)(seed >> 8) * 0x1p-23f - 1.0f;
+        uint32_t high = draw_bits(&seed) & 0xffff0000u;
+        uint32_t bits = high | draw_bits(&seed) >> 16;
+        memcpy(&host[i], &bits, sizeof bits);
     }
     if (dev)
         b->k->ops->copy_in(b->k, dev, host, n * sizeof *host);
