@@ -129,8 +129,15 @@ struct example {
     struct tok_ids tokens;
     float *weights;  /* (tokens.n) does token i count as a target; owned */
     uint8_t *origin; /* (tokens.n) enum origin, or NULL; owned */
+    uint32_t unit;   /* of a dataset: the turns of a conversation share one */
+    size_t lost;     /* tokens that example_cut() took */
 };
 void example_release(struct example *e);
+/* Leaves the first max_length tokens, 0 = all. */
+void example_cut(struct example *e, size_t max_length);
+/* Targets that count among the first max_length tokens (0 = all); the first
+ * token is no target. */
+size_t example_trained(const struct example *e, size_t max_length);
 
 enum {
     RENDER_COMPAT = 1, /* message text may make control tokens, as in the
@@ -220,6 +227,7 @@ struct row_conf {
     size_t max_length; /* tokens an example is cut to at the right, 0 = never;
                         * texts are cut into pieces instead */
     int64_t vocab;     /* ids at or above it are refused */
+    bool skip;         /* dataset_read() leaves out what trains nothing */
 };
 
 /* What is trained at once: a row, a turn of one (render_examples), or a piece
@@ -232,14 +240,23 @@ struct examples {
 int row_examples(const struct row_conf *c, const json_t *row,
                  struct examples *out, struct err *err);
 void examples_release(struct examples *x);
+/* Drops the examples that train nothing once they are cut to max_length (late
+ * turns of a long conversation, the last token of a text). What is wrong with
+ * a row that has none left; row_fault_text() says it. */
+enum row_fault { ROW_TRAINS, ROW_UNTRAINED, ROW_CUT_AWAY };
+enum row_fault examples_judge(struct examples *x, size_t max_length);
+const char *row_fault_text(enum row_fault f);
 
 struct dataset {
     struct example *row;
     size_t n;
-    size_t cut; /* examples that max_length cut */
+    uint32_t units; /* rows, and pieces of texts: example.unit is below */
+    size_t cut;     /* examples that max_length cut */
+    size_t skipped; /* rows that train nothing */
 };
-/* Reads a file for supervised training; preferences and rows that have only an
- * answer to check are refused. Errors name file and line. */
+/* Reads a file for supervised training; preferences, rows that have only an
+ * answer to check, and without `skip` rows that train nothing are refused.
+ * Errors name file and line. */
 int dataset_read(struct dataset *rows, const char *path,
                  const struct row_conf *c, struct err *err);
 void dataset_release(struct dataset *rows);

@@ -63,6 +63,7 @@ static const struct cli_opt render_opts[] = {
     {"--prompt", NULL, "the prompt that asks for the next answer"},
     {"--parse", NULL, "tokens of an answer to its message"},
     {"--inspect", NULL, "rows of data, token by token: origin, trained or not"},
+    {"--max-length", "N", "cut rows as training would; 0 = never [0]"},
     {"--compat", NULL, "let text make control tokens (for comparisons)"},
     {"--list", NULL, "names of all renderers"},
     END};
@@ -71,7 +72,7 @@ static const struct cli_opt data_check_opts[] = {
     {"--renderer", "R", "chat format [auto]"},
     {"--format", "F", "that of all rows [what each looks like]"},
     {"--train-on", "W", "which tokens count [all_assistant_messages]"},
-    {"--max-length", "N", "tokens of a row, 0 = no limit [2048]"},
+    {"--max-length", "N", "tokens of a row; 0 = the model's context [2048]"},
     {"--eval", "FILE", "held-out rows that must not be among these"},
     {"--list", "N", "findings of a kind that are listed [5]"},
     END};

@@ -47,7 +47,8 @@ struct cli {
     char *home; /* absolute, made by cli_home() */
     const char *exe;
     cli_note_fn *note;
-    int status; /* exit status of a verb that ran, 0 unless it says more */
+    size_t line; /* of stdin, the one being read */
+    int status;  /* exit status of a verb that ran, 0 unless it says more */
 };
 
 /* Runs the verb that the words name. Returns the exit status; on failure err

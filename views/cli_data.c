@@ -34,6 +34,9 @@ static int text_open(struct cli *c, struct text_of *t, struct row_conf *row,
     if (!t->dir || conf_read(&conf, t->dir, err) < 0)
         return -1;
     row->vocab = conf.V;
+    /* as training does: targets are one behind */
+    if (row->max_length == 0 || row->max_length > (size_t)conf.max_pos + 1)
+        row->max_length = (size_t)conf.max_pos + 1;
     conf_release(&conf);
     t->tok = tok_open(t->dir, &t->no_text);
     if (!t->tok && t->no_text.code != ERR_NOTFOUND &&

@@ -304,18 +304,18 @@ typedef int line_fn(struct cli *c, const json_t *j, void *arg, struct err *err);
 static int each_line(struct cli *c, line_fn *fn, bool nul, void *arg,
                      struct err *err) {
     char *line = NULL;
-    size_t room = 0, number = 0;
+    size_t room = 0;
     ssize_t n;
     int rc = 0;
     while (rc == 0 && (n = getline(&line, &room, stdin)) >= 0) {
-        number++;
+        c->line++;
         if (strspn(line, " \t\r\n") == (size_t)n)
             continue;
         json_t *j = json_read_line(line, (size_t)n, nul, err);
         rc = j ? fn(c, j, arg, err) : -1;
         json_decref(j);
         if (rc < 0)
-            err_ctx(err, "stdin:%zu", number);
+            err_ctx(err, "stdin:%zu", c->line);
         fflush(stdout);
     }
     free(line);
@@ -382,6 +382,7 @@ struct text_arg {
     struct tok *tok;
     struct render *render;
     enum train_on on;
+    size_t max_length;
     size_t row;   /* of those inspected */
     bool is_over; /* no more of them are wanted */
 };
@@ -503,11 +504,12 @@ static void inspect_one(struct cli *c, const struct text_arg *a,
     if (c->json) {
         json_t *j = inspect_json(a->tok, e);
         json_object_set_new(j, "row", json_integer((json_int_t)a->row));
+        json_object_set_new(j, "line", json_integer((json_int_t)c->line));
         json_object_set_new(j, "example", json_integer((json_int_t)k));
         cli_print_json(j, true);
         return;
     }
-    printf("row %zu", a->row);
+    printf("row %zu (line %zu)", a->row, c->line);
     if (n > 1)
         printf(", example %zu of %zu", k + 1, n);
     fputs(": ", stdout);
@@ -525,6 +527,7 @@ static int inspect_line(struct cli *c, const json_t *j, void *arg,
                            .on = a->on,
                            .flags = RENDER_ORIGIN,
                            .format = -1,
+                           .max_length = a->max_length,
                            .vocab = tok_size(a->tok)};
     if (cli_opt(c, "--compat"))
         row.flags |= RENDER_COMPAT;
@@ -533,6 +536,7 @@ static int inspect_line(struct cli *c, const json_t *j, void *arg,
     if (a->row++ == 0 && !c->json)
         inspect_legend(inspect_how());
     for (size_t i = 0; i < x.n && !a->is_over; i++) {
+        example_cut(&x.e[i], a->max_length);
         inspect_one(c, a, &x.e[i], i, x.n);
         a->is_over = !c->json && !next_page();
     }
@@ -556,12 +560,16 @@ static void print_renderers(struct cli *c) {
 static int with_text(struct cli *c, line_fn *fn, const char *renderer,
                      const char *on, struct err *err) {
     struct text_arg a = {.on = TRAIN_ALL_ASSISTANT};
+    int64_t most = 0;
     int w = on ? train_on_by_name(on) : TRAIN_ALL_ASSISTANT;
     char *dir = cli_text_dir(c, c->arg[0], err);
     int rc = dir ? 0 : -1;
     if (rc == 0 && w < 0)
         rc = err_set(err, ERR_USAGE, "--train-on %.40s is unknown", on);
     a.on = (enum train_on)(w < 0 ? 0 : w);
+    if (rc == 0 && fn == inspect_line)
+        rc = cli_opt_int(c, "--max-length", 0, 0, 1 << 30, &most, err);
+    a.max_length = (size_t)most;
     if (rc == 0)
         rc = (a.tok = tok_open(dir, err)) ? 0 : -1;
     if (rc == 0 && renderer)

@@ -27,13 +27,6 @@ static int origin_of(const struct example *e, size_t i) {
     return e->origin ? e->origin[i] : ORIGIN_NONE;
 }
 
-static size_t trained_of(const struct example *e) {
-    size_t n = 0;
-    for (size_t i = 0; i < e->tokens.n; i++)
-        n += e->weights[i] != 0;
-    return n;
-}
-
 /* The text of token i, free() it; the last one's with what is left over. */
 static char *piece(const struct tok *t, const struct example *e, size_t i,
                    struct tok_stream *s) {
@@ -107,7 +100,10 @@ void inspect_legend(enum inspect_how how) {
 void inspect_print(const struct tok *t, const struct example *e,
                    enum inspect_how how) {
     struct tok_stream s = {.keep_special = true};
-    printf("%zu tokens, %zu trained\n", e->tokens.n, trained_of(e));
+    printf("%zu tokens, %zu trained", e->tokens.n, example_trained(e, 0));
+    if (e->lost)
+        printf(", %zu more cut off", e->lost);
+    putchar('\n');
     for (size_t i = 0, end; i < e->tokens.n; i = end) {
         struct buf text;
         bool is_control = tok_is_special(t, e->tokens.id[i]);
@@ -136,6 +132,7 @@ json_t *inspect_json(const struct tok *t, const struct example *e) {
         at += strlen(text);
         free(text);
     }
-    return json_pack("{s:I, s:I, s:o}", "length", (json_int_t)e->tokens.n,
-                     "trained", (json_int_t)trained_of(e), "tokens", all);
+    return json_pack("{s:I, s:I, s:I, s:o}", "length", (json_int_t)e->tokens.n,
+                     "trained", (json_int_t)example_trained(e, 0), "cut",
+                     (json_int_t)e->lost, "tokens", all);
 }

@@ -16,7 +16,7 @@ enum inspect_how {
 void inspect_legend(enum inspect_how how);
 void inspect_print(const struct tok *t, const struct example *e,
                    enum inspect_how how);
-/* {"length","trained","tokens":[{"id","text","weight","origin","offset"}]};
+/* {"length","trained","cut","tokens":[{"id","text","weight","origin","offset"}]};
  * offset: bytes of text before it. The caller's. */
 json_t *inspect_json(const struct tok *t, const struct example *e);
 

@@ -20,6 +20,7 @@ struct sft_conf {
     int64_t warmup, batch, max_length, epochs, max_steps, lora_rank, seed;
     int64_t save_every, eval_every, sample_every, sample_max, ahead;
     bool shuffle, compat;
+    bool skip; /* rows that train nothing */
     const json_t *prompts;
 };
 

@@ -431,9 +431,10 @@ static int job_run(struct job *j, const json_t *row, struct err *err) {
     if (sft_open(&j->sft, json_object_get(row, "config"), dir ? dir : "", err) <
         0)
         return -1;
-    printf("run %lld: %zu rows, %zu held out, %zu cut, step %lld of %lld\n",
+    printf("run %lld: %zu rows, %zu held out, %zu cut, %zu skipped, step %lld "
+           "of %lld\n",
            (long long)j->run, j->sft.n_train, j->sft.n_eval, j->sft.rows.cut,
-           (long long)j->cursor, (long long)j->sft.total);
+           j->sft.rows.skipped, (long long)j->cursor, (long long)j->sft.total);
     fflush(stdout);
     j->last_us = clock_mono_us();
     if (create(j, err) < 0 || loop(j, err) < 0)

@@ -24,7 +24,13 @@ static const struct recipe_key sft_keys[] = {
      "looks like",
      0},
     {"test_size", KEY_NUM, "0", 0, BIG, NULL, "",
-     "rows of data held out: a count, or a share below 1", 0},
+     "rows of data held out: a count, or a share below 1; all turns of a "
+     "conversation stay on one side",
+     0},
+    {"untrained_rows", KEY_STR, "error", 0, 0, "error|skip", "",
+     "rows without a trained token within max_length: refused by their line, "
+     "or left out",
+     0},
     {"renderer", KEY_STR, "auto", 0, 0, NULL, "",
      "chat format; auto = what fits the model", 0},
     {"compat", KEY_BOOL, "false", 0, 0, NULL, "",

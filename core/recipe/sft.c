@@ -15,7 +15,7 @@
 #define PROMPTS_MAX 3 /* prompts taken from rows */
 
 static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
-    const char *on, *reduction, *precision, *format;
+    const char *on, *reduction, *precision, *format, *untrained;
     if (json_get_str(j, "model", &c->model, "", err) < 0 ||
         json_get_str(j, "data", &c->data, "", err) < 0 ||
         json_get_str(j, "eval_data", &c->eval_data, "", err) < 0 ||
@@ -26,6 +26,7 @@ static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
             0 ||
         json_get_str(j, "reduction", &reduction, "mean", err) < 0 ||
         json_get_str(j, "precision", &precision, "fp32", err) < 0 ||
+        json_get_str(j, "untrained_rows", &untrained, "error", err) < 0 ||
         json_get_bool(j, "compat", &c->compat, false, err) < 0 ||
         json_get_bool(j, "shuffle", &c->shuffle, true, err) < 0)
         return -1;
@@ -41,6 +42,7 @@ static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
     c->reduction = strcmp(reduction, "mean") == 0    ? REDUCE_MEAN
                    : strcmp(reduction, "token") == 0 ? REDUCE_TOKEN
                                                      : REDUCE_SUM;
+    c->skip = strcmp(untrained, "skip") == 0;
     c->prompts = json_object_get(j, "sample_prompts");
     return 0;
 }
@@ -86,50 +88,53 @@ static int conf_numbers(struct sft_conf *c, const json_t *j, struct err *err) {
     return 0;
 }
 
-/* Rows of fewer than two tokens predict nothing and are left out. */
-static void rows_drop_short(struct dataset *r) {
-    size_t n = 0;
-    for (size_t i = 0; i < r->n; i++) {
-        if (r->row[i].tokens.n >= 2)
-            r->row[n++] = r->row[i];
-        else
-            example_release(&r->row[i]);
+/* Rows in the order of their units' places in perm; how many lie in the first
+ * `first` units. */
+static size_t rows_by_unit(struct dataset *d, const uint32_t *perm,
+                           size_t first) {
+    struct example *all = malloc(d->n * sizeof *all);
+    size_t *at = calloc(d->units + 1u, sizeof *at), n = 0, n_first = 0;
+    CHECK(all && at, "out of memory for %zu rows", d->n);
+    for (size_t i = 0; i < d->n; i++)
+        at[d->row[i].unit + 1] = i + 1; /* where the next unit begins */
+    for (size_t u = 0; u < d->units; u++) {
+        for (size_t i = at[perm[u]]; i < at[perm[u] + 1]; i++)
+            all[n++] = d->row[i];
+        if (u < first)
+            n_first = n;
     }
-    r->n = n;
+    memcpy(d->row, all, d->n * sizeof *all);
+    free(all);
+    free(at);
+    return n_first;
 }
 
+/* By conversation: turns of one on both sides would be trained on what they
+ * are tested with. Which: a shuffle of its own, the same for every epoch. */
 static int sft_hold_out(struct sft *s, struct err *err) {
+    uint32_t units = s->rows.units;
     double t = s->c.test_size;
-    size_t held = t < 1 ? (size_t)llround(t * (double)s->rows.n) : (size_t)t;
+    size_t held = t < 1 ? (size_t)llround(t * units) : (size_t)t;
+    s->n_train = s->rows.n;
     if (*s->c.eval_data) {
         s->eval = s->evals.row;
         s->n_eval = s->evals.n;
-        held = 0;
+        return 0;
     }
-    if (held >= s->rows.n)
-        return err_set(err, ERR_INVAL,
-                       "%s: test_size holds out %zu of %zu rows", s->c.data,
-                       held, s->rows.n);
-    /* Which rows: a shuffle of its own, the same for every epoch. */
-    if (held > 0) {
-        struct example *all = malloc(s->rows.n * sizeof *all);
-        uint32_t *p = malloc(s->rows.n * sizeof *p);
-        CHECK(all && p, "out of memory for rows");
-        for (size_t i = 0; i < s->rows.n; i++)
-            p[i] = (uint32_t)i;
-        rng_shuffle(p, (uint32_t)s->rows.n, (uint64_t)s->c.seed,
-                    rng_stream("hold-out"));
-        for (size_t i = 0; i < s->rows.n; i++)
-            all[i] = s->rows.row[p[i]];
-        memcpy(s->rows.row, all, s->rows.n * sizeof *all);
-        free(all);
-        free(p);
-    }
-    s->n_train = s->rows.n - held;
-    if (held > 0) {
-        s->eval = s->rows.row + s->n_train;
-        s->n_eval = held;
-    }
+    if (held >= units)
+        return err_set(err, ERR_INVAL, "%s: test_size holds out %zu of %u rows",
+                       s->c.data, held, units);
+    if (held == 0)
+        return 0;
+    uint32_t *perm = malloc(units * sizeof *perm);
+    CHECK(perm, "out of memory for %u rows", units);
+    for (uint32_t i = 0; i < units; i++)
+        perm[i] = i;
+    rng_shuffle(perm, units, (uint64_t)s->c.seed, rng_stream("hold-out"));
+    s->n_train = rows_by_unit(&s->rows, perm, units - held);
+    free(perm);
+    s->eval = s->rows.row + s->n_train;
+    s->n_eval = s->rows.n - s->n_train;
     return 0;
 }
 
@@ -157,17 +162,13 @@ static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
                                 .on = s->c.train_on,
                                 .format = s->c.format,
                                 .max_length = most,
-                                .vocab = vocab};
+                                .vocab = vocab,
+                                .skip = s->c.skip};
     if (dataset_read(&s->rows, s->c.data, &rc, err) < 0)
         return -1;
     if (*s->c.eval_data &&
         dataset_read(&s->evals, s->c.eval_data, &rc, err) < 0)
         return -1;
-    rows_drop_short(&s->rows);
-    rows_drop_short(&s->evals);
-    if (s->rows.n == 0)
-        return err_set(err, ERR_INVAL, "%s: no row has two tokens or more",
-                       s->c.data);
     return sft_hold_out(s, err);
 }
 

@@ -255,11 +255,8 @@ static void check_chat(struct check *k, const json_t *chat, size_t line,
 
 static void check_example(struct check *k, const struct example *e,
                           size_t line) {
-    size_t most = k->c->row.max_length, n = e->tokens.n, kept = 0, lost = 0;
+    size_t most = k->c->row.max_length, n = e->tokens.n;
     int bin = 0;
-    for (size_t i = 1; i < n; i++) /* the first token is no target */
-        if (e->weights[i] != 0)
-            most &&i >= most ? lost++ : kept++;
     while (n >> (bin + 1))
         bin++;
     k->histogram[bin]++;
@@ -270,15 +267,21 @@ static void check_example(struct check *k, const struct example *e,
     }
     k->length[k->examples++] = (uint32_t)n;
     k->total += n;
-    k->trained += kept;
-    if (kept == 0) {
-        find(k, lost ? KIND_CUT_AWAY : KIND_UNTRAINED, line, "");
-        k->fatal++;
-    }
+    k->trained += example_trained(e, most);
     if (most && n > most) {
         k->cut_tokens += n - most;
         find_line(k, KIND_CUT, line, "tokens:", n);
     }
+}
+
+static void check_examples(struct check *k, struct examples *x, size_t line) {
+    for (size_t i = 0; i < x->n; i++)
+        check_example(k, &x->e[i], line);
+    enum row_fault fault = examples_judge(x, k->c->row.max_length);
+    if (fault == ROW_TRAINS)
+        return;
+    find(k, fault == ROW_CUT_AWAY ? KIND_CUT_AWAY : KIND_UNTRAINED, line, "");
+    k->fatal++;
 }
 
 /* ---- rows ---- */
@@ -315,9 +318,9 @@ static int check_row(void *arg, size_t line, const json_t *row,
         check_seen(k, row, chat, line);
         if (chat)
             check_chat(k, chat, line, is_asked);
+        if (!is_asked)
+            check_examples(k, &x, line);
     }
-    for (size_t i = 0; i < x.n; i++)
-        check_example(k, &x.e[i], line);
     examples_release(&x);
     json_decref(chat);
     return 0;

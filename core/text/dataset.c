@@ -124,6 +124,49 @@ int row_examples(const struct row_conf *c, const json_t *row,
     return rc;
 }
 
+/* ---- judging ---- */
+
+size_t example_trained(const struct example *e, size_t max_length) {
+    size_t n = e->tokens.n, count = 0;
+    if (max_length && n > max_length)
+        n = max_length;
+    for (size_t i = 1; i < n; i++)
+        count += e->weights[i] != 0;
+    return count;
+}
+
+void example_cut(struct example *e, size_t max_length) {
+    if (max_length == 0 || e->tokens.n <= max_length)
+        return;
+    e->lost += e->tokens.n - max_length;
+    e->tokens.n = max_length;
+}
+
+enum row_fault examples_judge(struct examples *x, size_t max_length) {
+    size_t n = 0, lost = 0;
+    for (size_t i = 0; i < x->n; i++) {
+        if (example_trained(&x->e[i], max_length)) {
+            x->e[n++] = x->e[i];
+            continue;
+        }
+        lost += example_trained(&x->e[i], 0);
+        example_release(&x->e[i]);
+    }
+    x->n = n;
+    return n ? ROW_TRAINS : lost ? ROW_CUT_AWAY : ROW_UNTRAINED;
+}
+
+const char *row_fault_text(enum row_fault f) {
+    static const char *const texts[] = {
+        [ROW_TRAINS] = "",
+        [ROW_UNTRAINED] = "no token of it is trained",
+        [ROW_CUT_AWAY] = "max_length cuts off all its trained tokens",
+    };
+    return texts[f];
+}
+
+/* ---- files ---- */
+
 static bool is_blank(const char *s, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (s[i] != ' ' && s[i] != '\t' && s[i] != '\r' && s[i] != '\n')
@@ -195,10 +238,8 @@ static void row_add(struct dataset *rows, size_t *cap, struct example *e,
         rows->row = realloc(rows->row, *cap * sizeof *rows->row);
         CHECK(rows->row, "out of memory for %zu rows", *cap);
     }
-    if (max_length != 0 && e->tokens.n > max_length) {
-        e->tokens.n = max_length;
-        rows->cut++;
-    }
+    example_cut(e, max_length);
+    rows->cut += e->lost > 0;
     rows->row[rows->n++] = *e;
 }
 
@@ -208,6 +249,17 @@ struct reading {
     const struct row_conf *c;
     size_t cap;
 };
+
+/* An example of a text is a unit of its own: pieces share no token, as turns
+ * of a conversation do. */
+static void rows_add(struct reading *r, struct examples *x, bool is_text) {
+    for (size_t i = 0; i < x->n; i++) {
+        x->e[i].unit = r->rows->units + (is_text ? (uint32_t)i : 0);
+        row_add(r->rows, &r->cap, &x->e[i], r->c->max_length);
+    }
+    r->rows->units += is_text ? (uint32_t)x->n : x->n > 0;
+    free(x->e);
+}
 
 static int read_row(struct reading *r, const json_t *row, const struct err *bad,
                     struct err *err) {
@@ -223,9 +275,15 @@ static int read_row(struct reading *r, const json_t *row, const struct err *bad,
                        row_format_name((enum row_format)f));
     if (f < 0 || row_examples(r->c, row, &x, err) < 0)
         return -1;
-    for (size_t i = 0; i < x.n; i++)
-        row_add(r->rows, &r->cap, &x.e[i], r->c->max_length);
-    free(x.e);
+    enum row_fault fault = examples_judge(&x, r->c->max_length);
+    if (fault != ROW_TRAINS && !r->c->skip) {
+        examples_release(&x);
+        return err_set(err, ERR_INVAL,
+                       "%s (untrained_rows=skip leaves such rows out)",
+                       row_fault_text(fault));
+    }
+    r->rows->skipped += fault != ROW_TRAINS;
+    rows_add(r, &x, f == ROW_TEXT);
     return 0;
 }
 
@@ -243,7 +301,8 @@ int dataset_read(struct dataset *rows, const char *path,
     memset(rows, 0, sizeof *rows);
     int rc = rows_each(path, dataset_row, &r, err);
     if (rc == 0 && rows->n == 0)
-        rc = err_set(err, ERR_INVAL, "%s: no rows in it", path);
+        rc = err_set(err, ERR_INVAL, "%s: no rows in it%s", path,
+                     rows->skipped ? " that train a token" : "");
     if (rc < 0)
         dataset_release(rows);
     return rc;

@@ -144,7 +144,7 @@ END_TEST
 START_TEST(a_text_is_cut_into_pieces_that_join_to_it) {
     static const char text[] = "Once upon a time there was a dog in a barn.";
     struct err err = {0};
-    struct row_conf c = conf_of(5);
+    struct row_conf c = conf_of(4);
     struct tok_ids all = {0}, joined = {0};
     struct dataset rows;
     snprintf(path, sizeof path, "/tmp/fettle-rows-%d.txt", (int)getpid());
@@ -184,10 +184,13 @@ START_TEST(rows_that_are_wrong_are_named_by_line) {
         {"{\"prompt\":\"x\",\"answer\":\"y\"}\n", "format answer"},
         {"[1]\n", ":1: a JSON object"},
         {"\n\n", "no rows"},
+        {"{\"tokens\":[1,2]}\n{\"tokens\":[9]}\n", ":2: no token of it"},
+        {"{\"tokens\":[1,2,3,4,5],\"weights\":[0,0,0,0,1]}\n",
+         ":1: max_length cuts off all its trained tokens"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct err err = {0};
-        struct row_conf c = conf_of(0);
+        struct row_conf c = conf_of(4);
         struct dataset rows;
         write_rows(bad[i].text);
         ck_assert_int_eq(dataset_read(&rows, path, &c, &err), -1);

@@ -23,6 +23,7 @@ static void check(const char *path, const struct check_conf *c) {
     }
     json_int_t fatal = json_integer_value(json_object_get(j, "fatal"));
     if (dataset_read(&rows, path, &c->row, &why) == 0) {
+        CHECK(fatal == 0, "training takes what the check refuses");
         dataset_release(&rows);
     } else {
         json_int_t n = json_integer_value(json_object_get(j, "rows"));

@@ -194,6 +194,22 @@ START_TEST(inspected_tokens_say_where_they_come_from_and_add_up_to_the_text) {
 }
 END_TEST
 
+START_TEST(inspection_cuts_rows_as_training_does_and_names_their_lines) {
+    static const char rows[] = "\n{\"tokens\":[1,2,3,4,5]}\n";
+    sys_add_starter();
+    struct out o = fettle(rows, "render starter --inspect --max-length 3");
+    ck_assert_msg(strstr(o.out, "row 1 (line 2): 3 tokens, 2 trained, 2 more "
+                                "cut off\n") != NULL,
+                  "%s", o.out);
+    out_free(&o);
+    json_t *j = FETTLE_JSON(rows, "render starter --inspect --json");
+    ck_assert_int_eq((int)num_at(j, "row"), 1);
+    ck_assert_int_eq((int)num_at(j, "line"), 2);
+    ck_assert_int_eq((int)num_at(j, "cut"), 0);
+    json_decref(j);
+}
+END_TEST
+
 START_TEST(exports_are_directories_that_can_be_added_again) {
     sys_add_starter();
     char *data = sys_rows(16);
@@ -434,6 +450,8 @@ Suite *spine_suite(void) {
     tcase_add_test(t, text_survives_the_tokenizer_and_the_renderer);
     tcase_add_test(
         t, inspected_tokens_say_where_they_come_from_and_add_up_to_the_text);
+    tcase_add_test(t,
+                   inspection_cuts_rows_as_training_does_and_names_their_lines);
     tcase_add_test(t, exports_are_directories_that_can_be_added_again);
     tcase_add_test(t, pause_resume_and_kill_do_what_they_say);
     tcase_add_test(t, stop_leaves_nothing_running);
