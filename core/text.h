@@ -261,6 +261,13 @@ int dataset_read(struct dataset *rows, const char *path,
                  const struct row_conf *c, struct err *err);
 void dataset_release(struct dataset *rows);
 
+/* Puts rows of these lengths (1 to room) into bins of at most `room` tokens:
+ * the longest first, each where least room is left (best fit decreasing);
+ * equal lengths in the order given. bin[i] = that of row i; how many bins,
+ * which depends on the lengths alone. */
+uint32_t bins_best_fit(const uint32_t *length, uint32_t n, uint32_t room,
+                       uint32_t *bin);
+
 /* ---- checking data before training ---- */
 
 struct check_conf {
@@ -271,10 +278,11 @@ struct check_conf {
 /* Reads a file as training would, and all of it whatever is wrong:
  * {"rows", "formats": {name: rows}, "tokens": {"total","trained","mean","min",
  *  "p50","p90","p99","max"}, "histogram": [{"from","rows"}], "cut": {"rows",
- *  "tokens"}, "findings": [{"kind","is_fatal","count","help",
+ *  "tokens"}, "packing": {"rows","bins","max_length","fill"} (packing=best_fit
+ *  of what is trained), "findings": [{"kind","is_fatal","count","help",
  *  "rows":[{"line","what"}]}], "fatal": rows that training would refuse or get
  *  nothing from}. NULL only when the file cannot be read. Texts are not kept:
- * memory grows by 16 bytes a row. */
+ * memory grows by some 40 bytes a row. */
 json_t *data_check(const char *path, const struct check_conf *c,
                    struct err *err);
 

@@ -76,6 +76,7 @@ static json_int_t num(const json_t *o, const char *key) {
 static void print_head(const json_t *j) {
     const json_t *t = json_object_get(j, "tokens"), *v;
     const json_t *cut = json_object_get(j, "cut");
+    const json_t *pack = json_object_get(j, "packing");
     const char *name;
     printf("%lld rows", (long long)num(j, "rows"));
     json_object_foreach(json_object_get(j, "formats"), name, v)
@@ -89,6 +90,12 @@ static void print_head(const json_t *j) {
     if (num(cut, "rows"))
         printf("%lld rows are cut, %lld tokens lost\n",
                (long long)num(cut, "rows"), (long long)num(cut, "tokens"));
+    if (json_is_object(pack))
+        printf("packing=best_fit: %lld rows into %lld bins of %lld tokens, "
+               "%.0f %% full\n",
+               (long long)num(pack, "rows"), (long long)num(pack, "bins"),
+               (long long)num(pack, "max_length"),
+               100 * json_real_value(json_object_get(pack, "fill")));
 }
 
 static void print_histogram(const json_t *bins) {

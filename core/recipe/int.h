@@ -20,13 +20,23 @@ struct sft_conf {
     int64_t warmup, batch, max_length, epochs, max_steps, lora_rank, seed;
     int64_t save_every, eval_every, sample_every, sample_max, ahead;
     bool shuffle, compat;
-    bool skip; /* rows that train nothing */
+    bool skip;  /* rows that train nothing */
+    bool packs; /* a step takes bins of rows, not rows */
     const json_t *prompts;
+};
+
+/* The order of rows in one pass over the data. */
+struct epoch {
+    int64_t at; /* its number, -1 = none yet */
+    uint32_t n_rows, n_bins;
+    uint32_t *row;   /* (n_rows) bin by bin */
+    uint32_t *start; /* (n_bins + 1) into row */
 };
 
 struct sft {
     struct sft_conf c;
     int64_t context; /* the model's, tokens */
+    size_t most;     /* tokens of a row, or of a bin of rows */
     struct tok *tok;
     struct render *render;
     struct dataset rows; /* training rows; the held-out ones lie behind them */
@@ -36,16 +46,19 @@ struct sft {
     size_t n_eval;
     int64_t per_epoch, total; /* steps */
     int64_t n_prompts;
-    uint32_t *perm; /* of one epoch */
-    int64_t perm_epoch;
+    struct epoch epoch;
 };
 
 int sft_open(struct sft *s, const json_t *config, const char *model_dir,
              struct err *err);
 void sft_close(struct sft *s);
 
-/* Rows of step k, at most c.batch of them; how many. */
-size_t sft_batch(struct sft *s, int64_t k, const struct example **rows);
+void epoch_open(struct sft *s);
+void epoch_release(struct epoch *e);
+/* How full the bins are, 0 to 1. */
+double sft_fill(const struct sft *s);
+/* Rows of step k: those of at most c.batch bins; free() the array. */
+const struct example **sft_batch(struct sft *s, int64_t k, size_t *n);
 /* One op's datums for rows, weights scaled by the reduction. */
 struct op_pass sft_pass(const struct sft *s, const struct example *const *rows,
                         size_t n, enum sft_reduction how);

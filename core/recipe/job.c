@@ -124,9 +124,8 @@ static int submit_save(struct job *j, const char *name, int64_t step,
 static int submit_train(struct job *j, int64_t k, uint64_t *seq,
                         struct err *err) {
     const struct sft_conf *c = &j->sft.c;
-    const struct example **rows = calloc((size_t)c->batch, sizeof *rows);
-    CHECK(rows, "out of memory for a batch");
-    size_t n = sft_batch(&j->sft, k, rows);
+    size_t n;
+    const struct example **rows = sft_batch(&j->sft, k, &n);
     struct op op = {.kind = OP_FORWARD_BACKWARD};
     op.pass = sft_pass(&j->sft, rows, n, c->reduction);
     int rc = submit(j, &op, seq, err);
@@ -243,9 +242,8 @@ static int collect_samples(struct job *j, int64_t step, uint64_t *seq,
 static int collect_train(struct job *j, int64_t k, uint64_t *seq,
                          json_t *points, struct err *err) {
     const struct sft *s = &j->sft;
-    const struct example **rows = calloc((size_t)s->c.batch, sizeof *rows);
-    CHECK(rows, "out of memory for a batch");
-    size_t n = sft_batch(&j->sft, k, rows);
+    size_t n;
+    const struct example **rows = sft_batch(&j->sft, k, &n);
     struct op_pass p = sft_pass(s, rows, n, s->c.reduction);
     struct result fb = {0}, opt = {0};
     double num = 0, den = 0, tokens = 0, counted = 0;
@@ -435,6 +433,10 @@ static int job_run(struct job *j, const json_t *row, struct err *err) {
            "of %lld\n",
            (long long)j->run, j->sft.n_train, j->sft.n_eval, j->sft.rows.cut,
            j->sft.rows.skipped, (long long)j->cursor, (long long)j->sft.total);
+    if (j->sft.c.packs)
+        printf("packed %zu rows into %u bins of %zu tokens, %.0f %% full\n",
+               j->sft.n_train, j->sft.epoch.n_bins, j->sft.most,
+               100 * sft_fill(&j->sft));
     fflush(stdout);
     j->last_us = clock_mono_us();
     if (create(j, err) < 0 || loop(j, err) < 0)
@@ -497,6 +499,8 @@ static int fits(const struct sft *s, const char *model_dir, struct err *err) {
                                     .unembed = true},
                            .batch_size = s->c.batch};
     struct plan p;
+    if (s->c.packs)
+        job.max_length = (int64_t)s->most;
     for (size_t i = 0; i < s->rows.n; i++)
         if ((int64_t)s->rows.row[i].tokens.n > job.max_length)
             job.max_length = (int64_t)s->rows.row[i].tokens.n;

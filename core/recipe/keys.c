@@ -47,7 +47,12 @@ static const struct recipe_key sft_keys[] = {
      "how the learning rate falls", 0},
     {"warmup_steps", KEY_INT, "0", 0, BIG, NULL, "steps",
      "linear rise at the start", 0},
-    {"batch_size", KEY_INT, "8", 1, 1e6, NULL, "sequences", "rows a step", 0},
+    {"batch_size", KEY_INT, "8", 1, 1e6, NULL, "sequences",
+     "rows a step; with packing, bins of rows", 0},
+    {"packing", KEY_STR, "off", 0, 0, "off|best_fit", "",
+     "best_fit: a step takes bins, as many rows each as fit max_length tokens; "
+     "rows stay apart (attention, positions, weights)",
+     0},
     {"max_length", KEY_INT, "2048", 2, 1e6, NULL, "tokens",
      "longer rows are cut at the right", 0},
     {"num_epochs", KEY_INT, "1", 1, 1e9, NULL, "", "passes over the data", 0},

@@ -11,11 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EVAL_ROWS 32  /* rows of an evaluation pass */
-#define PROMPTS_MAX 3 /* prompts taken from rows */
+#define EVAL_ROWS 32              /* rows of an evaluation pass */
+#define PROMPTS_MAX 3             /* prompts taken from rows */
+#define STEP_TOKENS_MAX (1 << 24) /* of a step's op: id, target, weight */
 
 static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
-    const char *on, *reduction, *precision, *format, *untrained;
+    const char *on, *reduction, *precision, *format, *untrained, *packing;
     if (json_get_str(j, "model", &c->model, "", err) < 0 ||
         json_get_str(j, "data", &c->data, "", err) < 0 ||
         json_get_str(j, "eval_data", &c->eval_data, "", err) < 0 ||
@@ -26,6 +27,7 @@ static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
             0 ||
         json_get_str(j, "reduction", &reduction, "mean", err) < 0 ||
         json_get_str(j, "precision", &precision, "fp32", err) < 0 ||
+        json_get_str(j, "packing", &packing, "off", err) < 0 ||
         json_get_str(j, "untrained_rows", &untrained, "error", err) < 0 ||
         json_get_bool(j, "compat", &c->compat, false, err) < 0 ||
         json_get_bool(j, "shuffle", &c->shuffle, true, err) < 0)
@@ -43,6 +45,7 @@ static int conf_strings(struct sft_conf *c, const json_t *j, struct err *err) {
                    : strcmp(reduction, "token") == 0 ? REDUCE_TOKEN
                                                      : REDUCE_SUM;
     c->skip = strcmp(untrained, "skip") == 0;
+    c->packs = strcmp(packing, "best_fit") == 0;
     c->prompts = json_object_get(j, "sample_prompts");
     return 0;
 }
@@ -154,14 +157,14 @@ static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
         return -1;
     if (s->render && s->c.compat)
         render_set_compat(s->render);
-    size_t most =
+    s->most =
         (size_t)(s->c.max_length < context + 1 ? s->c.max_length : context + 1);
     const struct row_conf rc = {.tok = s->tok,
                                 .render = s->render,
                                 .why = no_text.msg,
                                 .on = s->c.train_on,
                                 .format = s->c.format,
-                                .max_length = most,
+                                .max_length = s->most,
                                 .vocab = vocab,
                                 .skip = s->c.skip};
     if (dataset_read(&s->rows, s->c.data, &rc, err) < 0)
@@ -170,6 +173,23 @@ static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
         dataset_read(&s->evals, s->c.eval_data, &rc, err) < 0)
         return -1;
     return sft_hold_out(s, err);
+}
+
+/* The last, incomplete batch of rows is left out of an epoch, unless it is the
+ * only one; one of bins is not: there may be few, of many rows each. */
+static int sft_steps(struct sft *s, struct err *err) {
+    int64_t batch = s->c.batch;
+    if (s->c.packs && batch > STEP_TOKENS_MAX / (int64_t)s->most)
+        return err_set(err, ERR_INVAL,
+                       "packing=best_fit: batch_size=%lld bins of %zu tokens "
+                       "are more than the %d that a step can have: lower "
+                       "batch_size",
+                       (long long)batch, s->most, STEP_TOKENS_MAX);
+    epoch_open(s);
+    s->per_epoch = (s->epoch.n_bins + (s->c.packs ? batch - 1 : 0)) / batch;
+    if (s->per_epoch == 0)
+        s->per_epoch = 1;
+    return 0;
 }
 
 int sft_open(struct sft *s, const json_t *config, const char *model_dir,
@@ -186,11 +206,10 @@ int sft_open(struct sft *s, const json_t *config, const char *model_dir,
         return err_set(err, ERR_INVAL,
                        "precision=bf16 is for full tuning: set lora_rank=0");
     }
-    /* The last, incomplete batch of an epoch is left out, unless it is the
-     * only one. */
-    s->per_epoch = (int64_t)s->n_train / s->c.batch;
-    if (s->per_epoch == 0)
-        s->per_epoch = 1;
+    if (sft_steps(s, err) < 0) {
+        sft_close(s);
+        return -1;
+    }
     s->total = s->c.epochs > INT64_MAX / s->per_epoch
                    ? INT64_MAX
                    : s->per_epoch * s->c.epochs;
@@ -203,9 +222,6 @@ int sft_open(struct sft *s, const json_t *config, const char *model_dir,
     }
     if (!s->tok)
         s->n_prompts = 0;
-    s->perm = malloc(s->n_train * sizeof *s->perm);
-    CHECK(s->perm, "out of memory for %zu rows", s->n_train);
-    s->perm_epoch = -1;
     return 0;
 }
 
@@ -214,24 +230,8 @@ void sft_close(struct sft *s) {
     dataset_release(&s->evals);
     render_close(s->render);
     tok_close(s->tok);
-    free(s->perm);
+    epoch_release(&s->epoch);
     memset(s, 0, sizeof *s);
-}
-
-size_t sft_batch(struct sft *s, int64_t k, const struct example **rows) {
-    int64_t epoch = k / s->per_epoch, at = k % s->per_epoch * s->c.batch;
-    if (epoch != s->perm_epoch) {
-        for (size_t i = 0; i < s->n_train; i++)
-            s->perm[i] = (uint32_t)i;
-        if (s->c.shuffle)
-            rng_shuffle(s->perm, (uint32_t)s->n_train, (uint64_t)s->c.seed,
-                        (uint64_t)epoch);
-        s->perm_epoch = epoch;
-    }
-    size_t n = 0;
-    for (; n < (size_t)s->c.batch && (size_t)at + n < s->n_train; n++)
-        rows[n] = &s->rows.row[s->perm[(size_t)at + n]];
-    return n;
 }
 
 static double row_weight(const struct example *e) {

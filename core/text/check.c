@@ -51,15 +51,19 @@ struct seen {
 
 #define HISTOGRAM 32 /* lengths by powers of two */
 
+struct lengths {
+    uint32_t *v;
+    size_t n, cap;
+};
+
 struct check {
     const struct check_conf *c;
     json_t *found[KIND_N]; /* [{"line","what"}], at most list_most */
     size_t count[KIND_N];
     struct seen exact, near, eval, eval_near;
-    size_t rows, fatal, examples, formats[ROW_FORMATS_N], first_format;
+    size_t rows, fatal, formats[ROW_FORMATS_N], first_format;
     size_t total, trained, cut_tokens, histogram[HISTOGRAM];
-    uint32_t *length; /* (examples) */
-    size_t cap;
+    struct lengths all, kept; /* of examples; of those trained on, as cut */
 };
 
 /* ---- what was seen ---- */
@@ -253,6 +257,15 @@ static void check_chat(struct check *k, const json_t *chat, size_t line,
 
 /* ---- lengths ---- */
 
+static void lengths_push(struct lengths *l, size_t n) {
+    if (l->n == l->cap) {
+        l->cap = l->cap ? 2 * l->cap : 1024;
+        l->v = realloc(l->v, l->cap * sizeof *l->v);
+        CHECK(l->v, "out of memory for %zu rows", l->cap);
+    }
+    l->v[l->n++] = (uint32_t)n;
+}
+
 static void check_example(struct check *k, const struct example *e,
                           size_t line) {
     size_t most = k->c->row.max_length, n = e->tokens.n;
@@ -260,12 +273,7 @@ static void check_example(struct check *k, const struct example *e,
     while (n >> (bin + 1))
         bin++;
     k->histogram[bin]++;
-    if (k->examples == k->cap) {
-        k->cap = k->cap ? 2 * k->cap : 1024;
-        k->length = realloc(k->length, k->cap * sizeof *k->length);
-        CHECK(k->length, "out of memory for %zu rows", k->cap);
-    }
-    k->length[k->examples++] = (uint32_t)n;
+    lengths_push(&k->all, n);
     k->total += n;
     k->trained += example_trained(e, most);
     if (most && n > most) {
@@ -275,9 +283,14 @@ static void check_example(struct check *k, const struct example *e,
 }
 
 static void check_examples(struct check *k, struct examples *x, size_t line) {
+    size_t most = k->c->row.max_length;
     for (size_t i = 0; i < x->n; i++)
         check_example(k, &x->e[i], line);
-    enum row_fault fault = examples_judge(x, k->c->row.max_length);
+    enum row_fault fault = examples_judge(x, most);
+    for (size_t i = 0; i < x->n; i++) {
+        example_cut(&x->e[i], most);
+        lengths_push(&k->kept, x->e[i].tokens.n);
+    }
     if (fault == ROW_TRAINS)
         return;
     find(k, fault == ROW_CUT_AWAY ? KIND_CUT_AWAY : KIND_UNTRAINED, line, "");
@@ -355,21 +368,39 @@ static int by_length(const void *a, const void *b) {
 }
 
 static json_int_t quantile(const struct check *k, double q) {
-    if (k->examples == 0)
+    if (k->all.n == 0)
         return 0;
-    return k->length[(size_t)(q * (double)(k->examples - 1) + 0.5)];
+    return k->all.v[(size_t)(q * (double)(k->all.n - 1) + 0.5)];
 }
 
 static json_t *report_tokens(struct check *k) {
-    if (k->examples)
-        qsort(k->length, k->examples, sizeof *k->length, by_length);
-    return json_pack(
-        "{s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I}", "examples",
-        (json_int_t)k->examples, "total", (json_int_t)k->total, "trained",
-        (json_int_t)k->trained, "mean",
-        k->examples ? (double)k->total / (double)k->examples : 0, "min",
-        quantile(k, 0), "p50", quantile(k, 0.5), "p90", quantile(k, 0.9), "p99",
-        quantile(k, 0.99), "max", quantile(k, 1));
+    if (k->all.n)
+        qsort(k->all.v, k->all.n, sizeof *k->all.v, by_length);
+    return json_pack("{s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I}",
+                     "examples", (json_int_t)k->all.n, "total",
+                     (json_int_t)k->total, "trained", (json_int_t)k->trained,
+                     "mean", k->all.n ? (double)k->total / (double)k->all.n : 0,
+                     "min", quantile(k, 0), "p50", quantile(k, 0.5), "p90",
+                     quantile(k, 0.9), "p99", quantile(k, 0.99), "max",
+                     quantile(k, 1));
+}
+
+/* What packing=best_fit would make of them; null without a max_length. */
+static json_t *report_packing(const struct check *k) {
+    size_t most = k->c->row.max_length;
+    double tokens = 0;
+    if (!most || !k->kept.n)
+        return json_null();
+    uint32_t *bin = malloc(k->kept.n * sizeof *bin);
+    CHECK(bin, "out of memory for %zu rows", k->kept.n);
+    uint32_t bins =
+        bins_best_fit(k->kept.v, (uint32_t)k->kept.n, (uint32_t)most, bin);
+    free(bin);
+    for (size_t i = 0; i < k->kept.n; i++)
+        tokens += k->kept.v[i];
+    return json_pack("{s:I, s:I, s:I, s:f}", "rows", (json_int_t)k->kept.n,
+                     "bins", (json_int_t)bins, "max_length", (json_int_t)most,
+                     "fill", tokens / ((double)bins * (double)most));
 }
 
 static json_t *report_findings(struct check *k) {
@@ -395,12 +426,12 @@ static json_t *report(struct check *k) {
             json_array_append_new(
                 histogram, json_pack("{s:I, s:I}", "from", (json_int_t)1 << i,
                                      "rows", (json_int_t)k->histogram[i]));
-    return json_pack("{s:I, s:o, s:o, s:o, s:{s:I, s:I}, s:o, s:I}", "rows",
-                     (json_int_t)k->rows, "formats", formats, "tokens",
-                     report_tokens(k), "histogram", histogram, "cut", "rows",
-                     (json_int_t)k->count[KIND_CUT], "tokens",
-                     (json_int_t)k->cut_tokens, "findings", report_findings(k),
-                     "fatal", (json_int_t)k->fatal);
+    return json_pack(
+        "{s:I, s:o, s:o, s:o, s:{s:I, s:I}, s:o, s:o, s:I}", "rows",
+        (json_int_t)k->rows, "formats", formats, "tokens", report_tokens(k),
+        "histogram", histogram, "cut", "rows", (json_int_t)k->count[KIND_CUT],
+        "tokens", (json_int_t)k->cut_tokens, "packing", report_packing(k),
+        "findings", report_findings(k), "fatal", (json_int_t)k->fatal);
 }
 
 json_t *data_check(const char *path, const struct check_conf *c,
@@ -422,6 +453,7 @@ json_t *data_check(const char *path, const struct check_conf *c,
     seen_release(&k.near);
     seen_release(&k.eval);
     seen_release(&k.eval_near);
-    free(k.length);
+    free(k.all.v);
+    free(k.kept.v);
     return out;
 }

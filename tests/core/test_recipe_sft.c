@@ -108,6 +108,104 @@ START_TEST(holding_everything_out_is_refused) {
 }
 END_TEST
 
+/* ---- packing ---- */
+
+/* Counts the rows of an epoch's steps; the bins of a step hold no more than
+ * they may. */
+static void count_rows(struct sft *s, int64_t epoch, int *count) {
+    for (int64_t k = 0; k < s->per_epoch; k++) {
+        size_t n, tokens = 0;
+        const struct example **rows =
+            sft_batch(s, epoch * s->per_epoch + k, &n);
+        for (size_t i = 0; i < n; i++) {
+            count[rows[i] - s->rows.row]++;
+            tokens += rows[i]->tokens.n;
+        }
+        ck_assert_uint_gt(n, 0);
+        ck_assert_uint_le(tokens, (size_t)s->c.batch * s->most);
+        free(rows);
+    }
+}
+
+START_TEST(packed_steps_take_every_row_once_an_epoch) {
+    struct sft s;
+    write_talks(40);
+    OPEN(&s, "packing=best_fit", "batch_size=3", "max_length=120",
+         "num_epochs=3");
+    ck_assert_int_eq(s.per_epoch, (s.epoch.n_bins + 2) / 3);
+    ck_assert_uint_lt(s.epoch.n_bins, s.rows.n / 2);
+    ck_assert(sft_fill(&s) > 0.8 && sft_fill(&s) <= 1);
+    uint32_t bins = s.epoch.n_bins;
+    for (int64_t epoch = 0; epoch < 3; epoch++) {
+        int count[128] = {0};
+        count_rows(&s, epoch, count);
+        ck_assert_uint_eq(s.epoch.n_bins, bins);
+        for (size_t i = 0; i < s.n_train; i++)
+            ck_assert_int_eq(count[i], 1);
+    }
+    sft_close(&s);
+}
+END_TEST
+
+START_TEST(packed_steps_depend_on_nothing_but_seed_and_number) {
+    struct sft a, b;
+    bool differs = false;
+    write_talks(40);
+    OPEN(&a, "packing=best_fit", "batch_size=2", "max_length=100", "seed=4");
+    OPEN(&b, "packing=best_fit", "batch_size=2", "max_length=100", "seed=4");
+    for (int64_t k = a.per_epoch * 2; k-- > 0;) { /* another way round */
+        size_t n, m, o;
+        const struct example **x = sft_batch(&a, k, &n);
+        free(sft_batch(&b, a.per_epoch * 2 - 1 - k, &o));
+        const struct example **y = sft_batch(&b, k, &m);
+        ck_assert_uint_eq(n, m);
+        for (size_t i = 0; i < n; i++)
+            ck_assert_int_eq(x[i] - a.rows.row, y[i] - b.rows.row);
+        free(y);
+        y = sft_batch(&b, k ? k - 1 : 1, &m);
+        differs |= n != m || x[0] - a.rows.row != y[0] - b.rows.row;
+        free(x);
+        free(y);
+    }
+    ck_assert(differs);
+    sft_close(&a);
+    sft_close(&b);
+}
+END_TEST
+
+START_TEST(more_tokens_than_a_step_can_have_are_refused) {
+    static const char *const much[] = {"packing=best_fit", "batch_size=100000",
+                                       NULL};
+    struct err err = {0};
+    struct sft s;
+    write_talks(3);
+    ck_assert_int_eq(open_sft(&s, much, &err), -1);
+    ck_assert_msg(strstr(err.msg, "lower batch_size") != NULL, "%s", err.msg);
+}
+END_TEST
+
+START_TEST(the_check_foretells_the_packing_of_the_run) {
+    struct err err = {0};
+    struct sft s;
+    write_talks(40);
+    OPEN(&s, "packing=best_fit", "max_length=100");
+    struct check_conf c = {.row = {.tok = s.tok,
+                                   .render = s.render,
+                                   .on = TRAIN_ALL_ASSISTANT,
+                                   .format = -1,
+                                   .max_length = s.most,
+                                   .vocab = tok_size(s.tok)}};
+    json_t *j = data_check(path, &c, &err);
+    ck_assert_msg(j != NULL, "%s", err.msg);
+    json_t *p = json_object_get(j, "packing");
+    ck_assert_int_eq(json_integer_value(json_object_get(p, "bins")),
+                     s.epoch.n_bins);
+    ck_assert(json_real_value(json_object_get(p, "fill")) == sft_fill(&s));
+    json_decref(j);
+    sft_close(&s);
+}
+END_TEST
+
 Suite *recipe_sft_suite(void) {
     Suite *s = suite_create("sft");
     TCase *tc = tcase_create("sft");
@@ -115,6 +213,10 @@ Suite *recipe_sft_suite(void) {
     tcase_add_test(tc, turns_of_a_conversation_stay_on_one_side);
     tcase_add_test(tc, a_row_that_trains_nothing_stops_the_run_or_is_skipped);
     tcase_add_test(tc, holding_everything_out_is_refused);
+    tcase_add_test(tc, packed_steps_take_every_row_once_an_epoch);
+    tcase_add_test(tc, packed_steps_depend_on_nothing_but_seed_and_number);
+    tcase_add_test(tc, more_tokens_than_a_step_can_have_are_refused);
+    tcase_add_test(tc, the_check_foretells_the_packing_of_the_run);
     suite_add_tcase(s, tc);
     return s;
 }
