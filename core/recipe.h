@@ -10,7 +10,7 @@
 #ifndef FETTLE_CORE_RECIPE_H
 #define FETTLE_CORE_RECIPE_H
 
-#include "core/err.h"
+#include "core/text.h"
 
 #include <jansson.h>
 #include <stdint.h>
@@ -52,6 +52,19 @@ json_t *recipe_config(const struct recipe *r, char *const *words, int n,
  * is wrong. steps (may be NULL): how many the run will have. */
 int recipe_check(const struct recipe *r, const json_t *config,
                  const char *model_dir, int64_t *steps, struct err *err);
+
+/* What makes examples of the rows of a config's data. In place: row borrows
+ * the others. */
+struct recipe_text {
+    struct tok *tok;       /* NULL: rows of tokens only */
+    struct render *render; /* NULL without tok */
+    struct err no_text;    /* why tok is NULL */
+    struct row_conf row;
+    int64_t context; /* the model's, tokens */
+};
+int recipe_text_open(struct recipe_text *t, const json_t *config,
+                     const char *model_dir, struct err *err);
+void recipe_text_close(struct recipe_text *t);
 
 /* The `fettle job` process: runs `run` to its end. Log lines go to stdout. */
 int recipe_job(const char *home, int64_t run, struct err *err);

@@ -183,6 +183,11 @@ json_t *message_openai(const json_t *message);
 json_t *render_parity(const char *name, const struct tok *t,
                       const char *model_dir, struct err *err);
 
+/* The bank: the name of conversation i, NULL behind the last; it, {"messages",
+ * "tools"?}, the caller's. */
+const char *scenario_id(int i);
+json_t *scenario_json(int i);
+
 /* ---- rows ---- */
 
 #define ROW_LINE_MAX (16 << 20)

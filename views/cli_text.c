@@ -501,19 +501,22 @@ static bool next_page(void) {
 
 static void inspect_one(struct cli *c, const struct text_arg *a,
                         const struct example *e, size_t k, size_t n) {
+    struct inspect x;
+    inspect_make(&x, a->tok, e, SIZE_MAX);
     if (c->json) {
-        json_t *j = inspect_json(a->tok, e);
+        json_t *j = inspect_json(&x);
         json_object_set_new(j, "row", json_integer((json_int_t)a->row));
         json_object_set_new(j, "line", json_integer((json_int_t)c->line));
         json_object_set_new(j, "example", json_integer((json_int_t)k));
         cli_print_json(j, true);
-        return;
+    } else {
+        printf("row %zu (line %zu)", a->row, c->line);
+        if (n > 1)
+            printf(", example %zu of %zu", k + 1, n);
+        fputs(": ", stdout);
+        inspect_print(&x, inspect_how());
     }
-    printf("row %zu (line %zu)", a->row, c->line);
-    if (n > 1)
-        printf(", example %zu of %zu", k + 1, n);
-    fputs(": ", stdout);
-    inspect_print(a->tok, e, inspect_how());
+    inspect_release(&x);
 }
 
 static int inspect_line(struct cli *c, const json_t *j, void *arg,

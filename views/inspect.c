@@ -1,5 +1,4 @@
-/* inspect: a row's tokens by weight and origin. A character of several tokens
- * is the text of the last of them. */
+/* inspect: a row's tokens by weight and origin. */
 #include "views/inspect.h"
 
 #include "core/buf.h"
@@ -9,10 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TEXT_MAX (64u << 20)
-
-/* Rows that give tokens as they are know no origin. */
-#define ORIGIN_NONE 3
+#define TEXT_MAX (1u << 30)
 
 static const struct {
     const char *name, *sgr, *trained; /* colours: context, and trained */
@@ -23,67 +19,91 @@ static const struct {
     [ORIGIN_NONE] = {"tokens", "0", "1;32"},
 };
 
-static int origin_of(const struct example *e, size_t i) {
-    return e->origin ? e->origin[i] : ORIGIN_NONE;
+const char *inspect_origin(uint8_t origin) { return looks[origin].name; }
+
+/* The text that token i completes; the last one's with what is left over. */
+static void put_text(struct buf *b, const struct tok *t, uint32_t id,
+                     struct tok_stream *s, bool is_last) {
+    if (!t) {
+        buf_printf(b, "<%u>", id);
+        return;
+    }
+    char *text = tok_stream_next(t, s, id);
+    buf_puts(b, text);
+    free(text);
+    if (!is_last)
+        return;
+    text = tok_stream_next(t, s, UINT32_MAX);
+    buf_puts(b, text);
+    free(text);
 }
 
-/* The text of token i, free() it; the last one's with what is left over. */
-static char *piece(const struct tok *t, const struct example *e, size_t i,
-                   struct tok_stream *s) {
-    char *text = tok_stream_next(t, s, e->tokens.id[i]);
-    if (i + 1 < e->tokens.n)
-        return text;
-    char *rest = tok_stream_next(t, s, UINT32_MAX);
-    size_t n = strlen(text), m = strlen(rest);
-    text = realloc(text, n + m + 1);
-    CHECK(text, "out of memory for a token's text");
-    memcpy(text + n, rest, m + 1);
-    free(rest);
-    return text;
+void inspect_make(struct inspect *x, const struct tok *tok,
+                  const struct example *e, size_t most) {
+    struct tok_stream s = {.keep_special = true};
+    struct buf b;
+    size_t n = e->tokens.n < most ? e->tokens.n : most, len;
+    *x = (struct inspect){.n = n,
+                          .trained = example_trained(e, 0),
+                          .lost = e->lost,
+                          .hidden = e->tokens.n - n};
+    x->token = calloc(n + 1, sizeof *x->token);
+    CHECK(x->token, "out of memory for %zu tokens", n);
+    buf_init(&b, TEXT_MAX);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t id = e->tokens.id[i], at = (uint32_t)b.len;
+        put_text(&b, tok, id, &s, i + 1 == n);
+        x->token[i] = (struct inspect_token){
+            .id = id,
+            .text = at,
+            .len = (uint32_t)b.len - at,
+            .weight = e->weights[i],
+            .origin = e->origin ? e->origin[i] : ORIGIN_NONE,
+            .is_control = tok && tok_is_special(tok, id)};
+    }
+    buf_u8(&b, 0);
+    CHECK(!b.failed, "a row's text is above %u bytes", TEXT_MAX);
+    x->text = (char *)buf_take(&b, &len);
 }
 
-static bool are_alike(const struct tok *t, const struct example *e, size_t i,
-                      size_t k) {
-    return origin_of(e, i) == origin_of(e, k) &&
-           !(e->weights[i] < e->weights[k]) &&
-           !(e->weights[i] > e->weights[k]) &&
-           tok_is_special(t, e->tokens.id[i]) ==
-               tok_is_special(t, e->tokens.id[k]);
+void inspect_release(struct inspect *x) {
+    free(x->token);
+    free(x->text);
+    *x = (struct inspect){0};
 }
 
-/* The end of the run of tokens from i on that look alike; their text. */
-static size_t run_of(const struct tok *t, const struct example *e, size_t i,
-                     struct tok_stream *s, struct buf *text) {
-    size_t end = i;
-    buf_init(text, TEXT_MAX);
-    do {
-        char *p = piece(t, e, end++, s);
-        buf_puts(text, p);
-        free(p);
-    } while (end < e->tokens.n && are_alike(t, e, i, end));
-    return end;
+size_t inspect_run(const struct inspect *x, size_t i) {
+    const struct inspect_token *a = &x->token[i], *b = a + 1;
+    while (b < x->token + x->n && a->origin == b->origin &&
+           !(a->weight < b->weight) && !(a->weight > b->weight) &&
+           a->is_control == b->is_control)
+        b++;
+    return (size_t)(b - x->token);
 }
 
-static void print_plain(const struct example *e, size_t i, size_t n,
-                        bool is_control, const char *text) {
-    json_t *j = json_string(text);
+static void print_plain(const struct inspect_token *t, size_t n,
+                        const char *text, size_t len) {
+    json_t *j = json_stringn(text, len);
     char *quoted = j ? json_dumps(j, JSON_ENCODE_ANY) : NULL;
-    printf("%c%c %-8s %6g %6zu  ", e->weights[i] != 0 ? '+' : ' ',
-           is_control ? '*' : ' ', looks[origin_of(e, i)].name,
-           (double)e->weights[i], n);
+    printf("%c%c %-8s %6g %6zu  ", t->weight != 0 ? '+' : ' ',
+           t->is_control ? '*' : ' ', looks[t->origin].name, (double)t->weight,
+           n);
     cli_print_text(quoted ? quoted : "?");
     putchar('\n');
     free(quoted);
     json_decref(j);
 }
 
-static void print_color(const struct example *e, size_t i, bool is_control,
-                        const char *text) {
-    int o = origin_of(e, i);
-    printf("\033[%s%sm", e->weights[i] != 0 ? looks[o].trained : looks[o].sgr,
-           is_control ? ";7" : "");
-    cli_print_text(text);
+static void print_color(const struct inspect_token *t, const char *text,
+                        size_t len) {
+    char *copy = strndup(text, len);
+    CHECK(copy, "out of memory for %zu bytes", len);
+    printf("\033[%s%sm",
+           t->weight != 0 ? looks[t->origin].trained : looks[t->origin].sgr,
+           t->is_control ? ";7" : "");
+    cli_print_text(copy);
     fputs("\033[0m", stdout);
+    free(copy);
 }
 
 void inspect_legend(enum inspect_how how) {
@@ -97,42 +117,36 @@ void inspect_legend(enum inspect_how how) {
                i + 1 < ORIGIN_NONE ? "  " : "  \033[7mcontrol\033[0m\n");
 }
 
-void inspect_print(const struct tok *t, const struct example *e,
-                   enum inspect_how how) {
-    struct tok_stream s = {.keep_special = true};
-    printf("%zu tokens, %zu trained", e->tokens.n, example_trained(e, 0));
-    if (e->lost)
-        printf(", %zu more cut off", e->lost);
+void inspect_print(const struct inspect *x, enum inspect_how how) {
+    printf("%zu tokens, %zu trained", x->n, x->trained);
+    if (x->lost)
+        printf(", %zu more cut off", x->lost);
     putchar('\n');
-    for (size_t i = 0, end; i < e->tokens.n; i = end) {
-        struct buf text;
-        bool is_control = tok_is_special(t, e->tokens.id[i]);
-        end = run_of(t, e, i, &s, &text);
+    for (size_t i = 0, end; i < x->n; i = end) {
+        const struct inspect_token *t = &x->token[i];
+        end = inspect_run(x, i);
+        const struct inspect_token *last = &x->token[end - 1];
+        size_t len = last->text + last->len - t->text;
         if (how == INSPECT_PLAIN)
-            print_plain(e, i, end - i, is_control, buf_str(&text));
+            print_plain(t, end - i, x->text + t->text, len);
         else
-            print_color(e, i, is_control, buf_str(&text));
-        buf_release(&text);
+            print_color(t, x->text + t->text, len);
     }
     putchar('\n');
 }
 
-json_t *inspect_json(const struct tok *t, const struct example *e) {
-    struct tok_stream s = {.keep_special = true};
+json_t *inspect_json(const struct inspect *x) {
     json_t *all = json_array();
-    size_t at = 0;
-    for (size_t i = 0; i < e->tokens.n; i++) {
-        char *text = piece(t, e, i, &s);
-        json_array_append_new(all,
-                              json_pack("{s:I, s:s, s:f, s:s, s:I}", "id",
-                                        (json_int_t)e->tokens.id[i], "text",
-                                        text, "weight", (double)e->weights[i],
-                                        "origin", looks[origin_of(e, i)].name,
-                                        "offset", (json_int_t)at));
-        at += strlen(text);
-        free(text);
+    for (size_t i = 0; i < x->n; i++) {
+        const struct inspect_token *t = &x->token[i];
+        json_array_append_new(all, json_pack("{s:I, s:s%, s:f, s:s, s:I}", "id",
+                                             (json_int_t)t->id, "text",
+                                             x->text + t->text, (size_t)t->len,
+                                             "weight", (double)t->weight,
+                                             "origin", looks[t->origin].name,
+                                             "offset", (json_int_t)t->text));
     }
-    return json_pack("{s:I, s:I, s:I, s:o}", "length", (json_int_t)e->tokens.n,
-                     "trained", (json_int_t)example_trained(e, 0), "cut",
-                     (json_int_t)e->lost, "tokens", all);
+    return json_pack("{s:I, s:I, s:I, s:o}", "length", (json_int_t)x->n,
+                     "trained", (json_int_t)x->trained, "cut",
+                     (json_int_t)x->lost, "tokens", all);
 }

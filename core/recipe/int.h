@@ -4,7 +4,6 @@
 
 #include "core/client.h"
 #include "core/recipe.h"
-#include "core/text.h"
 
 enum sft_reduction { REDUCE_MEAN, REDUCE_TOKEN, REDUCE_SUM };
 
@@ -35,10 +34,8 @@ struct epoch {
 
 struct sft {
     struct sft_conf c;
-    int64_t context; /* the model's, tokens */
-    size_t most;     /* tokens of a row, or of a bin of rows */
-    struct tok *tok;
-    struct render *render;
+    struct recipe_text text;
+    size_t most;         /* tokens of a row, or of a bin of rows */
     struct dataset rows; /* training rows; the held-out ones lie behind them */
     size_t n_train;
     struct dataset evals;       /* of eval_data */

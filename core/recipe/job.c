@@ -63,8 +63,9 @@ static struct tok_ids prompt_of(const struct sft *s, int64_t i) {
         ids.n++;
     if (ids.n == 0)
         ids.n = 1;
-    if ((int64_t)ids.n > s->context - 1) { /* its end, and room to answer */
-        size_t skip = ids.n - (size_t)(s->context - 1);
+    size_t most = (size_t)s->text.context - 1;
+    if (ids.n > most) { /* its end, and room to answer */
+        size_t skip = ids.n - most;
         ids.id += skip;
         ids.n -= skip;
     }
@@ -220,8 +221,8 @@ static int collect_samples(struct job *j, int64_t step, uint64_t *seq,
             return -1;
         const char *text = prompt_text(&j->sft, i);
         struct tok_ids ids = text ? (struct tok_ids){0} : prompt_of(&j->sft, i);
-        char *prompt =
-            text ? strdup(text) : tok_decode(j->sft.tok, ids.id, ids.n, true);
+        char *prompt = text ? strdup(text)
+                            : tok_decode(j->sft.text.tok, ids.id, ids.n, true);
         double lp = 0;
         const struct sample *s = r.samples;
         for (uint32_t t = 0; r.n_samples && t < s->n; t++)

@@ -141,37 +141,61 @@ static int sft_hold_out(struct sft *s, struct err *err) {
     return 0;
 }
 
-static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
+static int text_open(struct recipe_text *t, const struct sft_conf *c,
+                     const char *model_dir, struct err *err) {
     struct conf mc;
-    struct err no_text = {0};
     if (conf_read(&mc, model_dir, err) < 0)
         return -1;
-    int64_t vocab = mc.V, context = s->context = mc.max_pos;
+    int64_t vocab = mc.V, most = mc.max_pos + 1; /* targets are one behind */
+    t->context = mc.max_pos;
     conf_release(&mc);
-    s->tok = tok_open(model_dir, &no_text);
-    if (!s->tok && no_text.code != ERR_NOTFOUND &&
-        no_text.code != ERR_UNSUPPORTED)
-        return err_set(err, no_text.code, "%s", no_text.msg);
-    if (s->tok &&
-        !(s->render = render_open(s->c.renderer, s->tok, model_dir, err)))
+    t->tok = tok_open(model_dir, &t->no_text);
+    if (!t->tok && t->no_text.code != ERR_NOTFOUND &&
+        t->no_text.code != ERR_UNSUPPORTED)
+        return err_set(err, t->no_text.code, "%s", t->no_text.msg);
+    if (t->tok &&
+        !(t->render = render_open(c->renderer, t->tok, model_dir, err)))
         return -1;
-    if (s->render && s->c.compat)
-        render_set_compat(s->render);
-    s->most =
-        (size_t)(s->c.max_length < context + 1 ? s->c.max_length : context + 1);
-    const struct row_conf rc = {.tok = s->tok,
-                                .render = s->render,
-                                .why = no_text.msg,
-                                .on = s->c.train_on,
-                                .format = s->c.format,
-                                .max_length = s->most,
-                                .vocab = vocab,
-                                .skip = s->c.skip};
-    if (dataset_read(&s->rows, s->c.data, &rc, err) < 0)
+    if (t->render && c->compat)
+        render_set_compat(t->render);
+    t->row = (struct row_conf){
+        .tok = t->tok,
+        .render = t->render,
+        .why = t->no_text.msg,
+        .on = c->train_on,
+        .format = c->format,
+        .max_length = (size_t)(c->max_length < most ? c->max_length : most),
+        .vocab = vocab,
+        .skip = c->skip};
+    return 0;
+}
+
+int recipe_text_open(struct recipe_text *t, const json_t *config,
+                     const char *model_dir, struct err *err) {
+    struct sft_conf c = {0};
+    *t = (struct recipe_text){0};
+    if (conf_strings(&c, config, err) == 0 &&
+        conf_numbers(&c, config, err) == 0 &&
+        text_open(t, &c, model_dir, err) == 0)
+        return 0;
+    recipe_text_close(t);
+    return -1;
+}
+
+void recipe_text_close(struct recipe_text *t) {
+    render_close(t->render);
+    tok_close(t->tok);
+    *t = (struct recipe_text){0};
+}
+
+static int sft_rows(struct sft *s, const char *model_dir, struct err *err) {
+    if (text_open(&s->text, &s->c, model_dir, err) < 0 ||
+        dataset_read(&s->rows, s->c.data, &s->text.row, err) < 0)
         return -1;
     if (*s->c.eval_data &&
-        dataset_read(&s->evals, s->c.eval_data, &rc, err) < 0)
+        dataset_read(&s->evals, s->c.eval_data, &s->text.row, err) < 0)
         return -1;
+    s->most = s->text.row.max_length;
     return sft_hold_out(s, err);
 }
 
@@ -216,11 +240,11 @@ int sft_open(struct sft *s, const json_t *config, const char *model_dir,
     if (s->c.max_steps > 0 && s->c.max_steps < s->total)
         s->total = s->c.max_steps;
     s->n_prompts = (int64_t)json_array_size(s->c.prompts);
-    if (s->n_prompts == 0 && s->tok) {
+    if (s->n_prompts == 0 && s->text.tok) {
         size_t have = s->n_eval ? s->n_eval : s->n_train;
         s->n_prompts = have < PROMPTS_MAX ? (int64_t)have : PROMPTS_MAX;
     }
-    if (!s->tok)
+    if (!s->text.tok)
         s->n_prompts = 0;
     return 0;
 }
@@ -228,8 +252,7 @@ int sft_open(struct sft *s, const json_t *config, const char *model_dir,
 void sft_close(struct sft *s) {
     dataset_release(&s->rows);
     dataset_release(&s->evals);
-    render_close(s->render);
-    tok_close(s->tok);
+    recipe_text_close(&s->text);
     epoch_release(&s->epoch);
     memset(s, 0, sizeof *s);
 }

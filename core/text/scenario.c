@@ -162,7 +162,9 @@ static const struct {
      tools},
 };
 
-const char *scenario_id(int i) { return bank[i].id; }
+const char *scenario_id(int i) {
+    return i >= 0 && i < SCENARIOS ? bank[i].id : NULL;
+}
 
 json_t *scenario_json(int i) {
     json_t *m, *tool_list = NULL;

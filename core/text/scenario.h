@@ -11,14 +11,10 @@
 #ifndef FETTLE_CORE_TEXT_SCENARIO_H
 #define FETTLE_CORE_TEXT_SCENARIO_H
 
-#include <jansson.h>
-#include <stdbool.h>
+#include "core/text.h"
 
 #define SCENARIOS 51
 
-const char *scenario_id(int i);
-/* The caller's; json_decref() it. */
-json_t *scenario_json(int i);
 /* The last message is not the assistant's. */
 bool scenario_asks(const json_t *scenario);
 

@@ -189,12 +189,7 @@ START_TEST(the_check_foretells_the_packing_of_the_run) {
     struct sft s;
     write_talks(40);
     OPEN(&s, "packing=best_fit", "max_length=100");
-    struct check_conf c = {.row = {.tok = s.tok,
-                                   .render = s.render,
-                                   .on = TRAIN_ALL_ASSISTANT,
-                                   .format = -1,
-                                   .max_length = s.most,
-                                   .vocab = tok_size(s.tok)}};
+    struct check_conf c = {.row = s.text.row};
     json_t *j = data_check(path, &c, &err);
     ck_assert_msg(j != NULL, "%s", err.msg);
     json_t *p = json_object_get(j, "packing");
