@@ -44,6 +44,14 @@ enum role {
     ROLE_LP1,
     ROLE_LP2,
     ROLE_LP3,
+    ROLE_FORM,    /* text by where it comes from: a format, */
+    ROLE_FRAME,   /* a frame of the format around content, */
+    ROLE_BODY,    /* content; */
+    ROLE_SIGNAL,  /* what is no text but a sign */
+    ROLE_FORM_ON, /* the same four where they count */
+    ROLE_FRAME_ON,
+    ROLE_BODY_ON,
+    ROLE_SIGNAL_ON,
     ROLE_EDIT, /* markers */
     ROLE_FORK,
     ROLE_ALERT,

@@ -17,9 +17,11 @@
 #define APP_MIN_H 10
 
 static const struct view *const views[VIEWS] = {
-    [VIEW_JOBS] = &view_jobs, [VIEW_RUN] = &view_run,
-    [VIEW_CKPT] = &view_ckpt, [VIEW_SAMPLES] = &view_samples,
-    [VIEW_CHAT] = &view_chat, [VIEW_DEPLOY] = &view_deploy,
+    [VIEW_JOBS] = &view_jobs,     [VIEW_RUN] = &view_run,
+    [VIEW_CKPT] = &view_ckpt,     [VIEW_SAMPLES] = &view_samples,
+    [VIEW_CHAT] = &view_chat,     [VIEW_DEPLOY] = &view_deploy,
+    [VIEW_MODELS] = &view_models, [VIEW_ROWS] = &view_rows,
+    [VIEW_PARITY] = &view_parity,
 };
 
 const struct view *app_view(enum view_id v) { return views[v]; }
@@ -278,6 +280,38 @@ static void go_depl(void *a, const char *x) {
     app_go(a, VIEW_DEPLOY);
 }
 
+static void go_models(void *a, const char *x) {
+    (void)x;
+    app_go(a, VIEW_MODELS);
+}
+
+/* ---- the inspector ---- */
+
+static const char *no_model(void *arg) {
+    return model_selected(arg) ? NULL : "no model is selected";
+}
+
+static void cmd_inspect_run(void *arg, const char *args) {
+    struct app *a = arg;
+    (void)args;
+    rows_open_run(a, a->run);
+}
+
+static void cmd_parity(void *arg, const char *args) {
+    struct app *a = arg;
+    (void)args;
+    list_sync(a->scenarios);
+    list_select_row(a->scenarios, 0);
+    app_go(a, VIEW_PARITY);
+}
+
+static void cmd_inspect_model(void *arg, const char *args) {
+    struct app *a = arg;
+    (void)args;
+    rows_open_model(a, model_selected(a)->model->name,
+                    a->view == VIEW_PARITY ? scenario_selected(a) : 1);
+}
+
 static void cmd_open(void *arg, const char *args) {
     struct app *a = arg;
     (void)args;
@@ -329,6 +363,21 @@ static void cmd_prompt(void *arg, const char *args) {
         a->prompt = edit_new((struct edit_opts){.max = 1000});
     if (a->prompt)
         open_prompt(a, false);
+}
+
+static void cmd_row(void *arg, const char *args) {
+    struct app *a = arg;
+    char *end;
+    long long row = strtoll(args, &end, 10);
+    if (!*args) {
+        cmd_prompt(a, "");
+        if (a->prompt)
+            edit_set(a->prompt, "row ");
+    } else if (*end || row < 1) {
+        app_say(a, ROLE_BAD, "row: a number from 1 on is wanted");
+    } else {
+        rows_go(a, row);
+    }
 }
 
 static void cmd_filter(void *arg, const char *args) {
@@ -386,6 +435,11 @@ LOOK(scale, 'v')
 LOOK(smooth, 'm')
 LOOK(clip, 'o')
 LOOK(follow, 'f')
+LOOK(row_next, 'n')
+LOOK(row_previous, 'p')
+LOOK(page_down, KEY_PGDN)
+LOOK(page_up, KEY_PGUP)
+LOOK(shown_by, 'w')
 
 #define GLOBAL "global"
 #define LIST_ROWS(ctx) \
@@ -418,6 +472,10 @@ const struct cmd app_cmds[] = {
      CMD_ARGS, "", NULL, cmd_chat},
     {"view.deploy", "Deployments", "what is served", "6", GLOBAL, 0, "", NULL,
      go_depl},
+    {"view.models", "Models", "and how each renders its chat format", "7",
+     GLOBAL, 0, "", NULL, go_models},
+    {"view.data", "Data", "the run's rows, token by token", "8", GLOBAL, 0, "",
+     NULL, cmd_inspect_run},
     {"nav.back", "Back", "where you came from; quits at the start", "q Esc",
      GLOBAL, 0, "back", NULL, cmd_back},
     {"prompt.command", "Command line", "any command by name", ":", GLOBAL, 0,
@@ -443,6 +501,8 @@ const struct cmd app_cmds[] = {
      "pause", no_pause, cmd_pause},
     {"job.kill", "Stop the run", "asks first", "K", "jobs", CMD_MUTATES, "stop",
      no_run, cmd_kill},
+    {"job.inspect", "Inspect the data", "its rows, token by token", "i", "jobs",
+     0, "i data", NULL, cmd_inspect_run},
     {"run.pause", "Pause this run", "asks first", "Z", "run", CMD_MUTATES,
      "pause", no_pause, cmd_pause},
     {"run.kill", "Stop this run", "asks first", "K", "run", CMD_MUTATES, "stop",
@@ -475,10 +535,14 @@ const struct cmd app_cmds[] = {
      look_pan_right},
     {"run.follow", "Follow the log", "or let it stand", "f", "run", 0, "", NULL,
      look_follow},
+    {"run.inspect", "Inspect this run's data", "its rows, token by token", "i",
+     "run", 0, "i data", NULL, cmd_inspect_run},
     LIST_ROWS("ckpt"),
     {"ckpt.all", "All runs", "or this run's checkpoints only", "a", "ckpt", 0,
      "", NULL, look_all},
     LIST_ROWS("samples"),
+    {"samples.inspect", "Inspect what was trained", "rows, token by token", "i",
+     "samples", 0, "i data", NULL, cmd_inspect_run},
     {"samples.earlier", "Earlier step", "moves B", ",", "samples", 0,
      ",/. step", NULL, look_earlier},
     {"samples.later", "Later step", "moves B", ".", "samples", 0, "", NULL,
@@ -497,6 +561,34 @@ const struct cmd app_cmds[] = {
      "n new talk", no_target, cmd_chat_new},
     {"chat.stop", "Stop the answer", "what came of it stays", "C-x", "chat", 0,
      "", no_target, cmd_chat_stop},
+    LIST_ROWS("models"),
+    {"models.open", "Compare with the template", "scenario by scenario",
+     "Enter", "models", 0, "scenarios", no_model, cmd_parity},
+    {"models.inspect", "Inspect the scenarios", "token by token", "i", "models",
+     0, "i tokens", no_model, cmd_inspect_model},
+    LIST_ROWS("parity"),
+    {"parity.inspect", "Inspect the scenario", "token by token", "i Enter",
+     "parity", 0, "i tokens", no_model, cmd_inspect_model},
+    {"rows.next", "Next row", "of the data", "n", "rows", 0, "n/p row", NULL,
+     look_row_next},
+    {"rows.previous", "Previous row", "of the data", "p", "rows", 0, "", NULL,
+     look_row_previous},
+    {"rows.row", "Row by number", "as :row 120 does", "r", "rows", CMD_ARGS,
+     "r number", NULL, cmd_row},
+    {"rows.by", "Text, ids or facts", "what a token is shown by", "w", "rows",
+     0, "w text/ids/facts", NULL, look_shown_by},
+    {"rows.down", "Scroll down", "a line of this row", "j Down", "rows", 0,
+     "j/k scroll", NULL, look_next},
+    {"rows.up", "Scroll up", "a line of this row", "k Up", "rows", 0, "", NULL,
+     look_previous},
+    {"rows.page.down", "Page down", "in this row", "Space PgDn C-f", "rows", 0,
+     "", NULL, look_page_down},
+    {"rows.page.up", "Page up", "in this row", "PgUp C-b", "rows", 0, "", NULL,
+     look_page_up},
+    {"rows.top", "Start of the row", "its first line", "g Home", "rows", 0, "",
+     NULL, look_first},
+    {"rows.end", "End of the row", "its last line", "G End", "rows", CMD_MOTION,
+     "", NULL, look_last},
     LIST_ROWS("deploy"),
     {"deploy.talk", "Chat with the deployment", "as its users would", "C",
      "deploy", CMD_MUTATES, "chat", no_deploy, cmd_deploy_chat},
@@ -521,14 +613,15 @@ static void header_right(const struct app *a, char *buf, size_t cap) {
 
 void app_draw(struct app *a, struct surf *s) {
     int w = surf_w(s), h = surf_h(s);
-    const char *tabs[VIEWS], *path[APP_PATH_MAX];
+    const char *tabs[VIEW_TABS], *path[APP_PATH_MAX];
     char right[80];
     if (too_small_draw(s, APP_MIN_W, APP_MIN_H))
         return;
-    for (int i = 0; i < VIEWS; i++)
+    for (int i = 0; i < VIEW_TABS; i++)
         tabs[i] = views[i]->tab;
+    int tab = a->view == VIEW_PARITY ? VIEW_MODELS : (int)a->view;
     header_right(a, right, sizeof right);
-    header_draw(s, 0, w, "fettle", tabs, VIEWS, (int)a->view, right, 1);
+    header_draw(s, 0, w, "fettle", tabs, VIEW_TABS, tab, right, 1);
     struct rect body = {0, 1, w, h - 3};
     struct rect old = surf_clip(s, body);
     if (*a->snap->error)
@@ -558,6 +651,9 @@ static void want(struct app *a) {
     w.run = a->run;
     w.dots = a->term ? 2 * term_caps(a->term)->w : 160;
     w.log = a->view == VIEW_RUN;
+    w.parity = a->view == VIEW_MODELS || a->view == VIEW_PARITY;
+    if (a->view == VIEW_ROWS)
+        w.page = a->page;
     snprintf(w.filter, sizeof w.filter, "%s", a->filter);
     if (a->feed)
         feed_want(a->feed, &w);
@@ -705,6 +801,9 @@ void app_snap(struct app *a, const struct snap *s) {
     list_sync(a->ckpts);
     list_sync(a->deploys);
     list_sync(a->prompts);
+    list_sync(a->models);
+    list_sync(a->scenarios);
+    rows_arrived(a);
 }
 
 static void on_feed(void *arg) {
@@ -746,6 +845,9 @@ int app_init(struct app *a, struct err *err) {
     a->ckpts = ckpts_list(a);
     a->deploys = deploys_list(a);
     a->prompts = prompts_list(a);
+    a->models = models_list(a);
+    a->scenarios = scenarios_list(a);
+    a->rows = rows_new();
     a->chart = chart_new();
     a->small = chart_new();
     a->log = text_new(1000);
@@ -756,7 +858,8 @@ int app_init(struct app *a, struct err *err) {
     a->sample_at = -1;
     buf_init(&a->answer, 1 << 20);
     if (a->keys && a->jobs && a->ckpts && a->deploys && a->prompts &&
-        a->chart && a->small && a->log && a->talk && a->say && a->messages)
+        a->models && a->scenarios && a->rows && a->chart && a->small &&
+        a->log && a->talk && a->say && a->messages)
         return 0;
     return err_set(err, ERR_NOMEM, "open the screen: out of memory");
 }
@@ -774,6 +877,9 @@ void app_release(struct app *a) {
     list_free(a->ckpts);
     list_free(a->deploys);
     list_free(a->prompts);
+    list_free(a->models);
+    list_free(a->scenarios);
+    rows_free(a->rows);
     keymap_free(a->keys);
     json_decref(a->messages);
     buf_release(&a->answer);

@@ -31,7 +31,11 @@ enum view_id {
     VIEW_SAMPLES,
     VIEW_CHAT,
     VIEW_DEPLOY,
-    VIEWS
+    VIEW_MODELS,
+    VIEW_ROWS,
+    VIEW_PARITY, /* of one model; without a tab */
+    VIEWS,
+    VIEW_TABS = VIEW_PARITY
 };
 
 #define APP_PATH_MAX 3 /* contexts of keys, the innermost first */
@@ -39,14 +43,14 @@ enum view_id {
 struct app;
 
 struct view {
-    const char *tab;     /* "1:Jobs" */
+    const char *tab;     /* "1:Jobs", NULL behind VIEW_TABS */
     const char *context; /* of its keys */
     void (*draw)(struct app *a, struct surf *s, struct rect r);
     /* Keys that no command takes. True = something changed. */
     bool (*key)(struct app *a, const struct ev *ev);
 };
 extern const struct view view_jobs, view_run, view_ckpt, view_samples,
-    view_chat, view_deploy;
+    view_chat, view_deploy, view_models, view_rows, view_parity;
 
 struct app {
     struct app_opts o;
@@ -73,12 +77,14 @@ struct app {
     /* places */
     int64_t run;   /* in detail */
     bool has_runs; /* the snapshot shows any */
-    struct list *jobs, *ckpts, *deploys, *prompts;
+    struct list *jobs, *ckpts, *deploys, *prompts, *models, *scenarios;
     struct chart *chart, *small;
     struct text *log;
     char filter[128];
-    int sample_at; /* index into the steps, -1 = newest */
-    bool ckpt_all; /* of all runs */
+    int sample_at;         /* index into the steps, -1 = newest */
+    bool ckpt_all;         /* of all runs */
+    struct page_want page; /* the row to inspect */
+    struct rows *rows;
     struct text *talk;
     struct edit *say;
     bool talking; /* an answer is under way */
@@ -122,6 +128,21 @@ const struct snap_curve *curve_of(const struct snap *s, const char *name);
 /* The checkpoint or deployment that is selected, NULL = none. */
 const struct store_ckpt *ckpt_selected(const struct app *a);
 const struct store_deployment *deploy_selected(const struct app *a);
+const struct model_row *model_selected(const struct app *a);
+/* The number of the selected scenario in the bank, from 1; 0 = none. */
+int64_t scenario_selected(const struct app *a);
+/* Text that may have several lines, from its top. */
+void draw_wrapped(struct surf *s, struct rect r, enum role role,
+                  const char *text);
+
+/* The inspector: rows of a run's data, or the bank by a model's renderer. */
+struct rows;
+struct rows *rows_new(void); /* NULL when memory is short */
+void rows_free(struct rows *v);
+void rows_open_run(struct app *a, int64_t run);
+void rows_open_model(struct app *a, const char *model, int64_t row);
+void rows_go(struct app *a, int64_t row);
+void rows_arrived(struct app *a); /* a snapshot with a page may have come */
 /* Draws curves of the wanted run; names ends with NULL. */
 void draw_curves(struct app *a, struct chart *c, struct surf *s, struct rect r,
                  const char *const *names, const char *title);
@@ -136,5 +157,7 @@ struct list *jobs_list(struct app *a);
 struct list *ckpts_list(struct app *a);
 struct list *deploys_list(struct app *a);
 struct list *prompts_list(struct app *a);
+struct list *models_list(struct app *a);
+struct list *scenarios_list(struct app *a);
 
 #endif

@@ -79,12 +79,10 @@ cli_fn cli_runs, cli_show, cli_metrics, cli_ckpts, cli_deployments, cli_jobs,
     cli_logs, cli_model_list, cli_model_info, cli_status, cli_doctor, cli_fsck,
     cli_recipes;
 /* The comparison of a model's renderer with its chat template: made when the
- * model is added or first asked about, forgotten with it. The line is the
- * caller's. */
+ * model is added or first asked about, forgotten with it. */
 void cli_parity_add(struct cli *c, const char *name, const char *dir);
 void cli_parity_rm(const struct cli *c, const char *name);
 json_t *cli_parity_load(struct cli *c, const char *name, const char *dir);
-char *cli_parity_line(const json_t *report);
 
 cli_fn cli_model_parity;
 cli_fn cli_data_check;

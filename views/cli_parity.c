@@ -1,31 +1,13 @@
-/* cli_parity: a model's renderer beside its own chat template; kept in
- * HOME/models/NAME.parity.json. */
+/* cli_parity: comparing a model's renderer with its own chat template. */
 #include "views/cli.h"
+#include "views/parity.h"
 
-#include "core/buf.h"
 #include "core/fs.h"
-#include "core/json.h"
 #include "core/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define PARITY_BYTES (4u << 20)
-
-/* A name may have a slash; a file may not. */
-static char *parity_path(const struct cli *c, const char *name) {
-    struct buf b;
-    buf_init(&b, 4096);
-    for (; *name; name++)
-        if (*name == '/' || *name == '%')
-            buf_printf(&b, "%%%02X", (unsigned)*name);
-        else
-            buf_u8(&b, (uint8_t)*name);
-    char *path = fs_path("%s/models/%s.parity.json", c->home, buf_str(&b));
-    buf_release(&b);
-    return path;
-}
 
 /* A model without a template has a renderer all the same. */
 static json_t *parity_make(const char *dir, const char *renderer,
@@ -46,7 +28,7 @@ static json_t *parity_make(const char *dir, const char *renderer,
 
 static int parity_write(struct cli *c, const char *name, const json_t *j,
                         struct err *err) {
-    char *path = parity_path(c, name);
+    char *path = parity_path(c->home, name);
     char *text = json_dumps(j, JSON_INDENT(1));
     int rc = text ? fs_write_atomic(path, text, strlen(text), err)
                   : err_set(err, ERR_BUG, "parity report: no JSON");
@@ -55,52 +37,9 @@ static int parity_write(struct cli *c, const char *name, const json_t *j,
     return rc;
 }
 
-/* "; differs: a, b and 3 more", the rows of one verdict. */
-static void put_rows(struct buf *b, const json_t *j, const char *verdict,
-                     const char *said) {
-    enum { SHOWN = 3 };
-    size_t i, n = 0;
-    json_t *row;
-    json_array_foreach(json_object_get(j, "rows"), i, row) {
-        const char *v = json_string_value(json_object_get(row, "verdict"));
-        const char *s = json_string_value(json_object_get(row, "scenario"));
-        if (!v || !s || strcmp(v, verdict) != 0)
-            continue;
-        if (n++ < SHOWN)
-            buf_printf(b, "%s%s", n > 1 ? ", " : said, s);
-    }
-    if (n > SHOWN)
-        buf_printf(b, " and %zu more", n - SHOWN);
-}
-
-char *cli_parity_line(const json_t *j) {
-    struct buf b;
-    json_int_t equal = json_integer_value(json_object_get(j, "equal"));
-    json_int_t all = json_integer_value(json_object_get(j, "scenarios"));
-    const char *name = json_string_value(json_object_get(j, "renderer"));
-    buf_init(&b, 16384);
-    if (!all)
-        buf_printf(&b, "%s (no chat template to compare with)",
-                   name ? name : "?");
-    else
-        buf_printf(&b, "%s: %lld of %lld scenarios equal to the template",
-                   name ? name : "?", (long long)equal, (long long)all);
-    put_rows(&b, j, "known", "; known: ");
-    put_rows(&b, j, "different", "; differs: ");
-    put_rows(&b, j, "vanished", "; expected to differ, but equal: ");
-    if (2 * equal < all)
-        buf_puts(&b, "; renderer=template follows the template");
-    char *line = fs_path("%s", buf_str(&b));
-    buf_release(&b);
-    return line;
-}
-
 json_t *cli_parity_load(struct cli *c, const char *name, const char *dir) {
-    struct err ignored = {0};
-    char *path = parity_path(c, name);
-    json_t *j = json_read_file(path, PARITY_BYTES, &ignored);
+    json_t *j = parity_read(c->home, name);
     struct err why = {0};
-    free(path);
     if (j)
         return j;
     j = parity_make(dir, "auto", &why);
@@ -113,7 +52,7 @@ void cli_parity_add(struct cli *c, const char *name, const char *dir) {
     struct err why = {0};
     json_t *j = parity_make(dir, "auto", &why);
     if (j && parity_write(c, name, j, &why) == 0 && !c->json) {
-        char *line = cli_parity_line(j);
+        char *line = parity_line(j);
         printf("renderer %s\n", line);
         free(line);
     }
@@ -126,7 +65,7 @@ void cli_parity_add(struct cli *c, const char *name, const char *dir) {
 }
 
 void cli_parity_rm(const struct cli *c, const char *name) {
-    char *path = parity_path(c, name);
+    char *path = parity_path(c->home, name);
     remove(path);
     free(path);
 }
@@ -145,7 +84,7 @@ static void print_side(const json_t *row, const char *key) {
 static void print_report(const json_t *j) {
     size_t i;
     json_t *row;
-    char *line = cli_parity_line(j);
+    char *line = parity_line(j);
     puts(line);
     free(line);
     json_array_foreach(json_object_get(j, "rows"), i, row) {

@@ -1,5 +1,6 @@
 /* cli_read: verbs that look: straight from the store, daemon or not. */
 #include "views/cli.h"
+#include "views/parity.h"
 
 #include "core/ckpt.h"
 #include "core/clock.h"
@@ -484,7 +485,7 @@ static void info_parity(struct cli *c, const char *dir, json_t *j) {
     json_t *report = cli_parity_load(c, c->arg[0], dir);
     if (!report)
         return;
-    char *line = cli_parity_line(report);
+    char *line = parity_line(report);
     if (c->json)
         json_object_set(j, "parity", report);
     else

@@ -5,6 +5,7 @@
  * its own store handle, the actor its own client.
  */
 #include "views/feed.h"
+#include "views/parity.h"
 
 #include "core/client.h"
 #include "core/fs.h"
@@ -46,6 +47,15 @@ struct feed {
     atomic_bool chat_stop;
 };
 
+/* What the reading thread reads from. */
+struct reading {
+    const char *home;
+    struct store *st;
+    struct pages *pages;
+    struct page *page; /* the last one made */
+    struct parity_cache *parity;
+};
+
 /* ---- snapshots ---- */
 
 static void snap_free(struct snap *s) {
@@ -57,7 +67,11 @@ static void snap_free(struct snap *s) {
     free(s->jobs);
     store_ckpts_free(&s->ckpts);
     store_deployments_free(&s->deployments);
+    for (int i = 0; s->model_rows && i < s->models.n; i++)
+        json_decref(s->model_rows[i].parity);
+    free(s->model_rows);
     store_models_free(&s->models);
+    page_unref(s->page);
     store_events_free(&s->alerts);
     store_runs_free(&s->one);
     store_series_list_free(&s->series);
@@ -193,8 +207,22 @@ static void snap_run(struct store *st, const char *home, struct snap *s,
         snap_log(home, s);
 }
 
-static struct snap *snap_read(struct store *st, const char *home,
-                              const struct want *w) {
+static void snap_models(struct reading *r, struct snap *s,
+                        const struct want *w) {
+    store_models(r->st, &s->models);
+    s->model_rows = calloc((size_t)s->models.n + 1, sizeof *s->model_rows);
+    CHECK(s->model_rows, "out of memory for %d models", s->models.n);
+    for (int i = 0; i < s->models.n; i++) {
+        const struct store_model *m = &s->models.row[i];
+        s->model_rows[i].model = m;
+        if (w->parity)
+            s->model_rows[i].parity =
+                parity_cached(r->parity, r->home, m->name);
+    }
+}
+
+static struct snap *snap_read(struct reading *r, const struct want *w) {
+    struct store *st = r->st;
     struct snap *s = snap_new();
     int rc = store_runs(
         st, &(struct store_run_query){.filter = w->filter, .limit = SNAP_JOBS},
@@ -204,12 +232,13 @@ static struct snap *snap_read(struct store *st, const char *home,
     snap_jobs(st, s);
     store_ckpts(st, -1, &s->ckpts);
     store_deployments(st, &s->deployments);
-    store_models(st, &s->models);
+    snap_models(r, s, w);
+    s->page = page_ref(r->page);
     store_events(st,
                  &(struct store_event_query){
                      .level = STORE_WARN, .unread = true, .limit = 100},
                  &s->alerts);
-    snap_run(st, home, s, w);
+    snap_run(st, r->home, s, w);
     return s;
 }
 
@@ -224,11 +253,13 @@ static void feed_publish(struct feed *m, struct snap *s) {
     m->wake(m->wake_arg);
 }
 
-/* Waits for a new want, the poll's time or the end; false = the end. */
-static bool feed_wait(struct feed *m, struct want *w, bool *changed) {
+/* Waits for a new want, the poll's time (not when busy) or the end; false =
+ * the end. */
+static bool feed_wait(struct feed *m, struct want *w, bool busy,
+                      bool *changed) {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += FEED_POLL_MS * 1000000L;
+    until.tv_nsec += busy ? 0 : FEED_POLL_MS * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&m->lock);
@@ -253,50 +284,75 @@ static bool feed_daemon_answers(struct feed *m) {
     return fd < 0 && err.code == ERR_BUSY;
 }
 
+/* Opens the store; false: not yet, and a snapshot says why. */
+static bool reading_open(struct feed *m, struct reading *r, char *said,
+                         size_t cap, bool changed) {
+    int rc = store_open(&r->st, &(struct store_opts){.dir = m->home,
+                                                     .mode = STORE_READ,
+                                                     .read_ms = 200});
+    if (rc == STORE_OK)
+        return true;
+    struct snap *s = snap_new();
+    if (rc != STORE_NOTFOUND)
+        snprintf(s->error, sizeof s->error, "%s", store_errmsg(r->st));
+    store_close(r->st);
+    r->st = NULL;
+    bool again = changed || strcmp(said, s->error) != 0;
+    snprintf(said, cap, "%s", s->error);
+    if (again)
+        feed_publish(m, s);
+    else
+        snap_free(s);
+    return false;
+}
+
+/* A piece of work on the page that is wanted; is there another one? */
+static bool reading_page(struct reading *r, const struct page_want *w,
+                         bool *busy) {
+    struct page *g = pages_step(r->pages, r->st, w, busy);
+    if (!g)
+        return false;
+    page_unref(r->page);
+    r->page = g;
+    return true;
+}
+
 static void *feed_reader(void *arg) {
     struct feed *m = arg;
-    struct store *st = NULL;
+    struct reading r = {
+        .home = m->home, .pages = pages_new(), .parity = parity_cache_new()};
     struct want w;
-    bool changed, daemon = false;
+    bool changed, daemon = false, busy = false;
     char said[256] = "";
     int64_t gen = -1;
-    while (feed_wait(m, &w, &changed)) {
-        if (!st) {
-            int rc = store_open(&st, &(struct store_opts){.dir = m->home,
-                                                          .mode = STORE_READ,
-                                                          .read_ms = 200});
-            if (rc != STORE_OK) {
-                struct snap *s = snap_new();
-                if (rc != STORE_NOTFOUND)
-                    snprintf(s->error, sizeof s->error, "%s", store_errmsg(st));
-                store_close(st);
-                st = NULL;
-                bool again = changed || strcmp(said, s->error) != 0;
-                snprintf(said, sizeof said, "%s", s->error);
-                if (again)
-                    feed_publish(m, s);
-                else
-                    snap_free(s);
+    while (feed_wait(m, &w, busy, &changed)) {
+        busy = false;
+        if (!r.st) {
+            if (!reading_open(m, &r, said, sizeof said, changed))
                 continue;
-            }
             changed = true;
         }
         int64_t now = gen;
         bool alive = feed_daemon_answers(m);
-        if (store_generation(st, &now) != STORE_OK) {
-            store_close(st);
-            st = NULL;
+        if (store_generation(r.st, &now) != STORE_OK) {
+            store_close(r.st);
+            r.st = NULL;
             continue;
         }
+        if (reading_page(&r, &w.page, &busy))
+            changed = true;
         if (!changed && now == gen && alive == daemon)
             continue;
         gen = now;
         daemon = alive;
-        struct snap *s = snap_read(st, m->home, &w);
+        struct snap *s = snap_read(&r, &w);
         s->daemon = alive;
         feed_publish(m, s);
     }
-    store_close(st);
+    page_unref(r.page);
+    pages_free(r.pages);
+    parity_cache_free(r.parity);
+    store_close(r.st);
     return NULL;
 }
 

@@ -20,6 +20,9 @@
 #include "core/err.h"
 #include "store/series.h"
 #include "store/store.h"
+#include "views/page.h"
+
+#include <jansson.h>
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,9 +34,11 @@
 
 /* What the UI needs read. Copied; a change makes the reader look at once. */
 struct want {
-    int64_t run;      /* run in detail, 0 = none */
-    int dots;         /* horizontal resolution of its curves */
-    bool log;         /* read its log too */
+    int64_t run; /* run in detail, 0 = none */
+    int dots;    /* horizontal resolution of its curves */
+    bool log;    /* read its log too */
+    bool parity; /* read the models' comparisons */
+    struct page_want page;
     char filter[128]; /* of the list of runs */
 };
 
@@ -42,6 +47,11 @@ struct job_row {
     double loss, eval, tok_s, step_s, lr; /* last values, NAN = none */
     int n_trend;
     double trend[SNAP_TREND]; /* of the loss, oldest first */
+};
+
+struct model_row {
+    const struct store_model *model;
+    json_t *parity; /* as parity_read(), NULL = none or not wanted; owned */
 };
 
 struct snap_curve {
@@ -58,7 +68,9 @@ struct snap {
     struct store_ckpts ckpts; /* of all runs, newest first */
     struct store_deployments deployments;
     struct store_models models;
-    struct store_events alerts; /* unread warnings and errors */
+    struct model_row *model_rows; /* (models.n) */
+    struct page *page;            /* the last one made, NULL = none; counted */
+    struct store_events alerts;   /* unread warnings and errors */
     /* the wanted run; run == NULL when it does not exist */
     struct store_runs one;
     const struct store_run *run;

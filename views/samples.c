@@ -71,8 +71,8 @@ struct list *prompts_list(struct app *a) {
     return l;
 }
 
-static void draw_text(struct surf *s, struct rect r, enum role role,
-                      const char *text) {
+void draw_wrapped(struct surf *s, struct rect r, enum role role,
+                  const char *text) {
     struct text *t = text_new(500);
     if (!t)
         return;
@@ -89,8 +89,8 @@ static void draw_one(struct surf *s, struct rect r, const char *title,
     if (k)
         snprintf(right, sizeof right, "%d tok  %s", k->tokens, k->stop);
     surf_rule(s, r.x, r.y, r.w, false, title, *right ? right : NULL);
-    draw_text(s, (struct rect){r.x, r.y + 1, r.w, r.h - 1},
-              k ? ROLE_TEXT : ROLE_DIM, k ? k->text : "(not sampled)");
+    draw_wrapped(s, (struct rect){r.x, r.y + 1, r.w, r.h - 1},
+                 k ? ROLE_TEXT : ROLE_DIM, k ? k->text : "(not sampled)");
 }
 
 static void draw(struct app *a, struct surf *s, struct rect r) {
@@ -112,8 +112,8 @@ static void draw(struct app *a, struct surf *s, struct rect r) {
     lay_solve(&all, (struct rect){r.x + left + 1, r.y, r.w - left - 1, r.h});
     const struct store_sample *any = prompt_at(a->snap, prompt);
     surf_rule(s, p.r.x, p.r.y, p.r.w, false, "prompt", NULL);
-    draw_text(s, (struct rect){p.r.x, p.r.y + 1, p.r.w, p.r.h - 1}, ROLE_DIM,
-              any ? any->prompt : "");
+    draw_wrapped(s, (struct rect){p.r.x, p.r.y + 1, p.r.w, p.r.h - 1}, ROLE_DIM,
+                 any ? any->prompt : "");
     if (first.shown) {
         snprintf(title, sizeof title, "A  step %lld", (long long)steps[0]);
         draw_one(s, first.r, title, sample_at(a->snap, steps[0], prompt));

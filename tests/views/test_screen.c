@@ -24,6 +24,11 @@ static struct world {
     struct store_series series[CURVES];
     struct store_bucket bucket[CURVES][STEPS];
     char *log[2];
+    struct store_model model[2];
+    struct model_row model_row[2];
+    struct page page;
+    struct inspect example;
+    struct inspect_token token[8];
 } w;
 
 static void make_curve(int k, const char *name, double from, double to) {
@@ -79,10 +84,66 @@ static void make_runs(int64_t now) {
     }
 }
 
+/* A row of data: control, header, content, trained content, its end. */
+static void make_page(void) {
+    static char text[] = "<s>user\nWho?<e>\nMira <e>.<e>";
+    static const struct inspect_token tokens[] = {
+        {1, 0, 3, 0, ORIGIN_HEADER, true},
+        {2, 3, 5, 0, ORIGIN_HEADER, false},
+        {3, 8, 4, 0, ORIGIN_CONTENT, false},
+        {4, 12, 3, 0, ORIGIN_TEMPLATE, true},
+        {5, 15, 1, 0, ORIGIN_TEMPLATE, false},
+        {6, 16, 5, 1, ORIGIN_CONTENT, false},
+        {7, 21, 4, 1, ORIGIN_CONTENT, false},
+        {4, 25, 3, 1, ORIGIN_TEMPLATE, true},
+    };
+    memcpy(w.token, tokens, sizeof tokens);
+    w.example = (struct inspect){w.token, 8, text, 3, 2, 0};
+    w.page = (struct page){.want = {.run = 3, .row = 2},
+                           .source = "chat.jsonl",
+                           .renderer = "qwen3",
+                           .row = 2,
+                           .line = 3,
+                           .rows = 1234,
+                           .example = &w.example,
+                           .n = 1,
+                           .tokens = 8,
+                           .trained = 3,
+                           .lost = 2};
+    atomic_init(&w.page.refs, 1000); /* never freed */
+    w.snap.page = &w.page;
+}
+
+static void make_models(int64_t now) {
+    static json_t *report; /* leaves with the process */
+    if (!report)
+        report = json_pack("{s:s, s:i, s:i, s:i, s:i, s:[{s:s,s:s,s:s,s:s},"
+                           "{s:s,s:s,s:s}]}",
+                           "renderer", "qwen3", "scenarios", 51, "equal", 49,
+                           "known", 1, "different", 1, "rows", "scenario",
+                           "two_rounds", "verdict", "different", "ours",
+                           "ours\nhere\x1b[31m", "template", "theirs",
+                           "scenario", "user_parts", "verdict", "known", "why",
+                           "a content of parts");
+    for (int i = 0; i < 2; i++) {
+        w.model[i] =
+            (struct store_model){.name = i ? "starter" : "Qwen/Qwen3-0.6B",
+                                 .dir = i ? "/models/s" : "/models/q",
+                                 .family = "qwen3",
+                                 .params = i ? 2600000 : 596000000,
+                                 .added_us = now - 60 * MINUTE_US};
+        w.model_row[i] = (struct model_row){&w.model[i], i ? NULL : report};
+    }
+    w.snap.models = (struct store_models){2, w.model, NULL};
+    w.snap.model_rows = w.model_row;
+}
+
 static const struct snap *make_world(void) {
     int64_t now = clock_wall_us();
     memset(&w, 0, sizeof w);
     make_runs(now);
+    make_page();
+    make_models(now);
     for (int i = 0; i < 2; i++)
         w.ckpt[i] = (struct store_ckpt){.id = i ? "2/step-100" : "2/final",
                                         .run = 2,
@@ -155,9 +216,10 @@ static void open_app(struct app *a) {
 }
 
 static const char *const view_names[VIEWS] = {"jobs",    "run",  "ckpt",
-                                              "samples", "chat", "deploy"};
+                                              "samples", "chat", "deploy",
+                                              "models",  "rows", "parity"};
 
-static const int golden_size[][2] = {{40, 10}, {60, 15}, {80, 24}};
+static const int golden_size[][2] = {{40, 10}, {60, 15}, {80, 24}, {200, 60}};
 #define GOLDEN_SIZES ((int)(sizeof golden_size / sizeof *golden_size))
 
 START_TEST(views_are_as_recorded) {
@@ -171,6 +233,7 @@ START_TEST(views_are_as_recorded) {
     struct surf *s = surf_new(size[0], size[1]);
     a.ckpt_all = true;
     a.wall_us = 12 * 60 * MINUTE_US;
+    a.page = w.page.want;
     app_go(&a, v);
     app_draw(&a, s);
     snprintf(name, sizeof name, "view-%s-%dx%d", view_names[v], size[0],
@@ -205,11 +268,15 @@ START_TEST(every_view_shows_its_main_pane_at_every_size) {
         [VIEW_SAMPLES] = {"p1 ", "prompt", "B  step"},
         [VIEW_CHAT] = {"Nobody to talk to", ":chat NAME"},
         [VIEW_DEPLOY] = {"NAME", "prod", "serving"},
+        [VIEW_MODELS] = {"NAME", "Qwen/Qwen", "49/51 !", "starter"},
+        [VIEW_ROWS] = {"chat.jsonl", "row 2/1234+ line 3", "8 tokens", "Who?"},
+        [VIEW_PARITY] = {"SCENARIO", "two_rounds", "different"},
     };
     struct app a;
     open_app(&a);
     app_snap(&a, make_world());
     a.ckpt_all = true;
+    a.page = w.page.want;
     app_go(&a, (enum view_id)_i);
     for (int cells = 40; cells <= 120; cells += 10)
         for (int h = 10; h <= 40; h++) {
@@ -432,6 +499,106 @@ START_TEST(what_stands_still_is_resumed_by_the_key_that_pauses) {
 }
 END_TEST
 
+/* ---- the inspector ---- */
+
+START_TEST(the_data_of_the_run_is_a_key_away_and_back) {
+    struct app a;
+    open_app(&a);
+    app_snap(&a, make_world());
+    press(&a, 'i');
+    ck_assert_int_eq(a.view, VIEW_ROWS);
+    ck_assert_int_eq(a.page.run, 3);
+    ck_assert_int_eq(a.page.row, 1);
+    shows(&a, "n/p row  r number  w text/ids/facts");
+    press(&a, 'q');
+    ck_assert_int_eq(a.view, VIEW_JOBS);
+    press(&a, '8');
+    ck_assert_int_eq(a.view, VIEW_ROWS);
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(rows_are_walked_and_asked_for_by_number) {
+    struct app a;
+    open_app(&a);
+    app_snap(&a, make_world());
+    press(&a, '8');
+    press(&a, 'p');
+    ck_assert_int_eq(a.page.row, 1);
+    shows(&a, "this is the first row");
+    press(&a, 'n');
+    ck_assert_int_eq(a.page.row, 2);
+    type(&a, "r99");
+    press(&a, KEY_ENTER);
+    ck_assert_int_eq(a.page.row, 99);
+    w.page.is_all = true;
+    type(&a, ":row 5000");
+    press(&a, KEY_ENTER);
+    ck_assert_int_eq(a.page.row, 1234);
+    press(&a, 'n');
+    ck_assert_int_eq(a.page.row, 1234);
+    shows(&a, "this is the last row");
+    type(&a, ":row x");
+    press(&a, KEY_ENTER);
+    ck_assert_int_eq(a.page.row, 1234);
+    shows(&a, "a number from 1 on is wanted");
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(tokens_are_shown_by_text_ids_and_facts) {
+    struct app a;
+    open_app(&a);
+    app_snap(&a, make_world());
+    press(&a, '8');
+    shows(&a, "█Mira <e>.<e>");
+    press(&a, 'w');
+    shows(&a, "▒1 2 3 4 5 6 7 4");
+    press(&a, 'w');
+    shows(&a, "    7      4    1 template* <e>");
+    press(&a, 'w');
+    shows(&a, "█Mira <e>.<e>");
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(what_keeps_a_row_away_is_said_in_its_place) {
+    struct app a;
+    open_app(&a);
+    app_snap(&a, make_world());
+    press(&a, '8');
+    snprintf(w.page.error, sizeof w.page.error,
+             "open data /x/chat.jsonl: No such file or directory");
+    shows(&a, "open data /x/chat.jsonl: No such file");
+    w.page.want.run = 1; /* another's: this run's is not read yet */
+    shows(&a, "reading …");
+    app_release(&a);
+}
+END_TEST
+
+START_TEST(a_scenario_that_differs_is_shown_side_by_side_then_by_token) {
+    struct app a;
+    open_app(&a);
+    app_snap(&a, make_world());
+    press(&a, '7');
+    shows(&a, "qwen3: 49 of 51 scenarios equal to the template; known: user_");
+    press(&a, KEY_ENTER);
+    ck_assert_int_eq(a.view, VIEW_PARITY);
+    shows(&a, "[7:Models]");
+    shows(&a, "not a known difference");
+    shows(&a, "theirs");
+    press(&a, 'j');
+    shows(&a, "a content of parts");
+    press(&a, 'i');
+    ck_assert_int_eq(a.view, VIEW_ROWS);
+    ck_assert_str_eq(a.page.model, "Qwen/Qwen3-0.6B");
+    ck_assert_str_eq(scenario_id((int)a.page.row - 1), "user_parts");
+    press(&a, 'q');
+    ck_assert_int_eq(a.view, VIEW_PARITY);
+    app_release(&a);
+}
+END_TEST
+
 START_TEST(the_command_table_has_no_fault) {
     char why[256] = "";
     ck_assert_msg(cmd_check(app_cmds, app_n_cmds, why, sizeof why) == 0, "%s",
@@ -470,6 +637,12 @@ Suite *screen_suite(void) {
     tcase_add_test(t, a_new_talk_forgets_the_former_and_its_answer);
     tcase_add_test(t, without_a_target_nothing_is_typed);
     tcase_add_test(t, what_stands_still_is_resumed_by_the_key_that_pauses);
+    tcase_add_test(t, the_data_of_the_run_is_a_key_away_and_back);
+    tcase_add_test(t, rows_are_walked_and_asked_for_by_number);
+    tcase_add_test(t, tokens_are_shown_by_text_ids_and_facts);
+    tcase_add_test(t, what_keeps_a_row_away_is_said_in_its_place);
+    tcase_add_test(t,
+                   a_scenario_that_differs_is_shown_side_by_side_then_by_token);
     tcase_add_test(t, the_command_table_has_no_fault);
     tcase_add_test(t, every_verb_says_what_it_does);
     suite_add_tcase(s, t);

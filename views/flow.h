@@ -1,0 +1,50 @@
+/*
+ * flow - the tokens of a page laid into lines of a width.
+ *
+ *     struct flow f = {0};
+ *     flow_make(&f, page, 80, SHOW_TEXT);      // cheap when nothing changed
+ *     flow_draw(&f, s, rect, first_line);
+ *     flow_release(&f);
+ *
+ * Every line begins with a mark that needs no colour: █ all of it is trained,
+ * ▒ some, ░ nothing. UI thread only.
+ */
+#ifndef FETTLE_VIEWS_FLOW_H
+#define FETTLE_VIEWS_FLOW_H
+
+#include "core/buf.h"
+#include "tui/surf.h"
+#include "views/page.h"
+
+enum show {
+    SHOW_TEXT,  /* the text as it will be read */
+    SHOW_IDS,   /* token ids */
+    SHOW_FACTS, /* a token a line: place, id, weight, origin, text */
+    SHOW_N
+};
+
+struct flow_piece { /* of a line, in one look */
+    int line, x;
+    size_t at, len; /* bytes of flow.text */
+    enum role role;
+    bool is_token, is_trained; /* heads of examples are no tokens */
+};
+
+struct flow {
+    struct page *page; /* a reference */
+    int w;
+    enum show how;
+    int lines, x; /* x: where the next piece goes on the last line */
+    struct flow_piece *piece; /* (n) by line */
+    size_t n, cap;
+    struct buf text;
+};
+
+/* Returns the number of lines. */
+int flow_make(struct flow *f, struct page *g, int w, enum show how);
+void flow_draw(const struct flow *f, struct surf *s, struct rect r, int first);
+void flow_release(struct flow *f);
+/* How a token looks. */
+enum role flow_role(uint8_t origin, bool is_control, bool is_trained);
+
+#endif
