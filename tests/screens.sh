@@ -2,6 +2,7 @@
 # Records the views as text, from a real run of the demo in a real terminal.
 # usage: screens.sh FETTLE [DIR=tests/screens] ; needs tmux and half a minute
 set -eu
+root=$(pwd -P)
 fettle=$(realpath "$1") out=$(realpath -m "${2:-tests/screens}")
 command -v tmux >/dev/null || { echo "screens: tmux is wanted: apt-get install tmux" >&2; exit 69; }
 home=$(mktemp -d)
@@ -19,7 +20,7 @@ open() { # COLUMNS ROWS
 }
 keys() { tm send-keys "$@"; sleep 1; }
 shot() { # NAME: what stands on the screen, right blanks cut
-    tm capture-pane -p | sed 's/[[:space:]]*$//' >"$out/$1.txt"
+    tm capture-pane -p | sed "s|$root|~/fettle|; s/[[:space:]]*\$//" >"$out/$1.txt"
     echo "  $out/$1.txt"
 }
 
@@ -41,6 +42,12 @@ for size in "80 24" "120 40" "200 60"; do
     shot "ckpt-${w}x$h"
     keys 4
     shot "samples-${w}x$h"
+    keys 8
+    shot "data-${w}x$h"
+    keys 7
+    shot "models-${w}x$h"
+    keys Enter
+    shot "parity-${w}x$h"
     keys 6
     shot "deploy-${w}x$h"
     keys C

@@ -51,8 +51,11 @@ static int add_starter(struct cli *c, struct client *cl, struct err *err) {
     exe[n] = 0;
     char *dir = starter_find(exe, err);
     json_t *body = dir ? cli_model_probe(STARTER_MODEL, dir, err) : NULL;
+    int rc = body ? post(cl, "/fettle/v1/models", body, err) : -1;
+    if (rc == 0) /* the screen shows it */
+        json_decref(cli_parity_load(c, STARTER_MODEL, dir));
     free(dir);
-    return body ? post(cl, "/fettle/v1/models", body, err) : -1;
+    return rc;
 }
 
 static int64_t start(struct cli *c, struct client *cl, struct err *err) {

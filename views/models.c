@@ -85,7 +85,7 @@ const struct model_row *model_selected(const struct app *a) {
 }
 
 static const char no_report[] =
-    "not compared with its chat template: fettle model parity NAME does it";
+    "not compared with its chat template yet: fettle model parity does it";
 
 static void draw_model(struct app *a, struct surf *s, struct rect r) {
     const struct model_row *m = model_selected(a);
@@ -134,22 +134,36 @@ static const json_t *report_row(const struct app *a, const char *id) {
     return NULL;
 }
 
-static int bank_index(const char *id) {
-    for (int i = 0; scenario_id(i); i++)
-        if (strcmp(scenario_id(i), id) == 0)
-            return i;
-    return -1;
+static const struct verdict {
+    const char *name;
+    enum role role;
+    const char *help; /* in front of the reason, or instead of it */
+} verdicts[] = {
+    {"different", ROLE_WARN, "not a known difference"},
+    {"vanished", ROLE_WARN, "expected to differ, but equal: "},
+    {"known", ROLE_DIM, ""},
+    {"equal", ROLE_OK, "the same tokens: i shows them"},
+    {"-", ROLE_DIM, "not compared: i shows the tokens"},
+};
+#define VERDICTS ((int)(sizeof verdicts / sizeof *verdicts))
+
+static int verdict_of(const struct app *a, const char *id) {
+    const struct model_row *m = model_selected(a);
+    const json_t *row = report_row(a, id);
+    bool is_compared = m && json_object_get(m->parity, "scenarios");
+    const char *name = row ? str(row, "verdict") : is_compared ? "equal" : "-";
+    for (int v = 0; v < VERDICTS; v++)
+        if (strcmp(verdicts[v].name, name) == 0)
+            return v;
+    return VERDICTS - 1;
 }
 
-/* The scenario of a list's row, -1 = none. */
+/* The scenario of a list's row, -1 = none: by verdict, then as in the bank. */
 static int scenario_at(const struct app *a, int row) {
-    const json_t *rows = report_rows(a);
-    int n = (int)json_array_size(rows);
-    if (row < n)
-        return bank_index(str(json_array_get(rows, (size_t)row), "scenario"));
-    for (int i = 0, k = n; scenario_id(i); i++)
-        if (!report_row(a, scenario_id(i)) && k++ == row)
-            return i;
+    for (int v = 0, k = 0; v < VERDICTS; v++)
+        for (int i = 0; scenario_id(i); i++)
+            if (verdict_of(a, scenario_id(i)) == v && k++ == row)
+                return i;
     return -1;
 }
 
@@ -170,21 +184,14 @@ static void scenario_cell(void *arg, int row, int col, char *buf, size_t cap,
     const struct app *a = arg;
     int at = scenario_at(a, row);
     const char *id = at < 0 ? "?" : scenario_id(at);
-    const struct model_row *m = model_selected(a);
-    const json_t *found = report_row(a, id);
-    bool is_compared = m && json_object_get(m->parity, "scenarios");
-    const char *verdict = found         ? str(found, "verdict")
-                          : is_compared ? "equal"
-                                        : "-";
+    const struct verdict *v = &verdicts[verdict_of(a, id)];
     switch (col) {
     case 0: snprintf(buf, cap, "%s", id); break;
     case 1:
-        snprintf(buf, cap, "%s", verdict);
-        *r = strcmp(verdict, "equal") == 0   ? ROLE_OK
-             : strcmp(verdict, "known") == 0 ? ROLE_DIM
-                                             : ROLE_WARN;
+        snprintf(buf, cap, "%s", v->name);
+        *r = v->role;
         break;
-    default: snprintf(buf, cap, "%s", str(found, "why")); break;
+    default: snprintf(buf, cap, "%s", str(report_row(a, id), "why")); break;
     }
 }
 
@@ -219,9 +226,10 @@ static void draw_difference(struct app *a, struct surf *s, struct rect r) {
     bool has_texts = *str(row, "ours") || *str(row, "template");
     ours.hidden = theirs.hidden = !has_texts;
     lay_solve(&all, r);
-    const char *text = *str(row, "why") ? str(row, "why")
-                       : row            ? "not a known difference"
-                                        : "nothing to tell: i shows the tokens";
+    const char *id = at ? scenario_id((int)at - 1) : "";
+    char text[512];
+    snprintf(text, sizeof text, "%s%s", verdicts[verdict_of(a, id)].help,
+             str(row, "why"));
     surf_rule(s, why.r.x, why.r.y, why.r.w, false, "why", NULL);
     draw_wrapped(s, (struct rect){why.r.x, why.r.y + 1, why.r.w, why.r.h - 1},
                  ROLE_TEXT, text);

@@ -122,6 +122,9 @@ static void draw_facts(const struct app *a, const struct page *g,
                               g->lost);
     if (*g->renderer)
         snprintf(facts + n, sizeof facts - n, "  %s", g->renderer);
+    if (a->page.row != g->row && a->page.row != g->want.row)
+        snprintf(facts, sizeof facts, "reading row %lld …",
+                 (long long)a->page.row);
     int x =
         surf_text(s, r.x, r.y, r.w,
                   g->trained || !g->want.run ? ROLE_TEXT : ROLE_WARN, facts);
@@ -182,8 +185,11 @@ static void draw(struct app *a, struct surf *s, struct rect r) {
     }
     draw_title(g, s, r);
     if (*g->error) {
-        draw_wrapped(s, (struct rect){r.x, r.y + 1, r.w, r.h - 1}, ROLE_BAD,
+        draw_wrapped(s, (struct rect){r.x, r.y + 1, r.w, r.h - 2}, ROLE_BAD,
                      g->error);
+        if (!g->row)
+            surf_text(s, r.x, r.y + r.h - 1, r.w, ROLE_DIM,
+                      "Another view and back: tries it again.");
         return;
     }
     bool is_other = !v->flow.page || v->row != g->row ||

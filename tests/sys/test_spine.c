@@ -437,6 +437,36 @@ START_TEST(a_stopped_run_goes_on_when_the_daemon_is_back) {
 }
 END_TEST
 
+START_TEST(a_packed_run_that_was_stopped_ends_as_one_that_was_not) {
+    sys_add_starter();
+    char *data = sys_rows(90);
+    for (int i = 1; i <= 2; i++) {
+        FETTLE_OK(NULL,
+                  "run sft model=starter data=%s packing=best_fit "
+                  "max_length=64 batch_size=2 num_epochs=12 eval_every=0 "
+                  "sample_every=0 lora_rank=4",
+                  data);
+        sys_wait_state(i, "running");
+        if (i == 2) {
+            FETTLE_OK(NULL, "stop");
+            FETTLE_OK(NULL, "deploy starter base");
+        }
+        sys_wait_state(i, "done");
+    }
+    struct out a = fettle(NULL, "metrics 1 train_mean_nll num_sequences");
+    struct out b = fettle(NULL, "metrics 2 train_mean_nll num_sequences");
+    ck_assert_uint_gt(strlen(a.out), 500);
+    ck_assert_str_eq(a.out, b.out);
+    out_free(&a);
+    out_free(&b);
+    a = fettle(NULL, "logs 1");
+    ck_assert_ptr_nonnull(strstr(a.out, "packed 90 rows into 9 bins of 64 "
+                                        "tokens, 94 % full\n"));
+    out_free(&a);
+    free(data);
+}
+END_TEST
+
 Suite *spine_suite(void) {
     Suite *s = suite_create("spine");
     TCase *t = tcase_create("spine");
@@ -463,6 +493,7 @@ Suite *spine_suite(void) {
     tcase_add_test(t, an_emptied_store_is_told);
     tcase_add_test(t, a_port_out_of_range_is_refused);
     tcase_add_test(t, a_stopped_run_goes_on_when_the_daemon_is_back);
+    tcase_add_test(t, a_packed_run_that_was_stopped_ends_as_one_that_was_not);
     suite_add_tcase(s, t);
     return s;
 }

@@ -173,6 +173,32 @@ START_TEST(a_question_beyond_the_context_does_not_end_the_talk) {
 }
 END_TEST
 
+START_TEST(data_and_models_are_looked_at_token_by_token) {
+    struct scr s;
+    start_run(2);
+    sys_wait_state(1, "done");
+    scr_open(&s);
+    scr_wait(&s, "sft-1");
+    scr_keys(&s, "i");
+    scr_wait(&s, "row 1/64 line 1");
+    scr_wait(&s, "6 tokens, 5 trained");
+    scr_keys(&s, "nn");
+    scr_wait(&s, "row 3/64 line 3");
+    scr_keys(&s, "r64\r");
+    scr_wait(&s, "row 64/64 line 64");
+    scr_keys(&s, "7");
+    scr_wait(&s, "scenarios equal to the template");
+    scr_keys(&s, "\r");
+    scr_wait(&s, "starter and its chat template");
+    scr_keys(&s, "i");
+    scr_wait(&s, "scenarios by starter: ");
+    scr_wait(&s, "<|im_start|>user");
+    scr_keys(&s, "\x03");
+    ck_assert_int_eq(scr_end(&s), 0);
+    scr_close(&s);
+}
+END_TEST
+
 START_TEST(a_closed_terminal_does_not_harm_the_run) {
     struct scr s;
     start_run(400);
@@ -198,6 +224,7 @@ Suite *terminal_suite(void) {
     tcase_add_test(t,
                    a_checkpoint_is_promoted_deployed_and_asked_from_the_screen);
     tcase_add_test(t, a_question_beyond_the_context_does_not_end_the_talk);
+    tcase_add_test(t, data_and_models_are_looked_at_token_by_token);
     tcase_add_test(t, a_closed_terminal_does_not_harm_the_run);
     suite_add_tcase(s, t);
     return s;
