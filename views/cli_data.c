@@ -1,9 +1,8 @@
 /* cli_data: the verbs on training data. */
 #include "views/cli.h"
 
-#include "core/model.h"
+#include "core/recipe.h"
 #include "core/starter.h"
-#include "core/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,59 +11,26 @@
 #define EXIT_DATA 65
 #define BAR 40 /* cells of the longest bar */
 
-/* What checking takes: a model's tokenizer, renderer and vocabulary. */
-struct text_of {
-    char *dir;
-    struct tok *tok;
-    struct render *render;
-    struct err no_text; /* why there is no tokenizer */
-};
-
-static void text_close(struct text_of *t) {
-    render_close(t->render);
-    tok_close(t->tok);
-    free(t->dir);
-}
-
-static int text_open(struct cli *c, struct text_of *t, struct row_conf *row,
-                     struct err *err) {
+/* The rows as a run with these options would have them. */
+static int text_open(struct cli *c, struct recipe_text *t, struct err *err) {
     const char *model = cli_opt(c, "--model"), *r = cli_opt(c, "--renderer");
-    struct conf conf;
-    t->dir = cli_text_dir(c, model ? model : STARTER_MODEL, err);
-    if (!t->dir || conf_read(&conf, t->dir, err) < 0)
-        return -1;
-    row->vocab = conf.V;
-    /* as training does: targets are one behind */
-    if (row->max_length == 0 || row->max_length > (size_t)conf.max_pos + 1)
-        row->max_length = (size_t)conf.max_pos + 1;
-    conf_release(&conf);
-    t->tok = tok_open(t->dir, &t->no_text);
-    if (!t->tok && t->no_text.code != ERR_NOTFOUND &&
-        t->no_text.code != ERR_UNSUPPORTED)
-        return err_set(err, t->no_text.code, "%s", t->no_text.msg);
-    if (t->tok &&
-        !(t->render = render_open(r ? r : "auto", t->tok, t->dir, err)))
-        return -1;
-    row->tok = t->tok;
-    row->render = t->render;
-    row->why = t->no_text.msg;
-    return 0;
-}
-
-static int row_opts(struct cli *c, struct row_conf *row, struct err *err) {
     const char *on = cli_opt(c, "--train-on"), *f = cli_opt(c, "--format");
-    int w = on ? train_on_by_name(on) : TRAIN_ALL_ASSISTANT;
     int64_t most;
-    if (w < 0)
-        return err_set(err, ERR_USAGE, "--train-on %.40s is unknown", on);
-    row->on = (enum train_on)w;
-    row->format = f ? row_format_by_name(f) : -1;
-    if (f && row->format < 0)
-        return err_set(err, ERR_USAGE, "--format %.40s is unknown", f);
     if (cli_opt_int(c, "--max-length", 2048, 0, 1 << 30, &most, err) < 0)
         return -1;
-    row->max_length = (size_t)most;
-    return 0;
+    char *dir = cli_text_dir(c, model ? model : STARTER_MODEL, err);
+    json_t *config = json_pack(
+        "{s:s, s:s, s:s, s:I}", "renderer", r ? r : "auto", "train_on_what",
+        on ? on : train_on_name(TRAIN_ALL_ASSISTANT), "data_format",
+        f ? f : "auto", "max_length", (json_int_t)(most ? most : 1 << 30));
+    int rc = -1;
+    if (dir && !config)
+        err_set(err, ERR_USAGE, "data check: an option is not UTF-8");
+    else if (dir)
+        rc = recipe_text_open(t, config, dir, err);
+    json_decref(config);
+    free(dir);
+    return rc;
 }
 
 /* ---- the report for people ---- */
@@ -145,16 +111,16 @@ static void print_report(const json_t *j, const char *path) {
 
 int cli_data_check(struct cli *c, struct err *err) {
     struct check_conf check = {.eval = cli_opt(c, "--eval")};
-    struct text_of text = {0};
+    struct recipe_text text = {0};
     int64_t list;
     json_t *j = NULL;
-    if (row_opts(c, &check.row, err) == 0 &&
-        cli_opt_int(c, "--list", 5, 0, 1 << 30, &list, err) == 0 &&
-        text_open(c, &text, &check.row, err) == 0) {
+    if (cli_opt_int(c, "--list", 5, 0, 1 << 30, &list, err) == 0 &&
+        text_open(c, &text, err) == 0) {
+        check.row = text.row;
         check.list_most = (size_t)list;
         j = data_check(c->arg[0], &check, err);
     }
-    text_close(&text);
+    recipe_text_close(&text);
     if (!j)
         return -1;
     c->status = num(j, "fatal") > 0 ? EXIT_DATA : 0;

@@ -437,6 +437,28 @@ START_TEST(a_stopped_run_goes_on_when_the_daemon_is_back) {
 }
 END_TEST
 
+START_TEST(the_check_of_data_foretells_what_the_run_does) {
+    sys_add_starter();
+    char *data = sys_rows(90);
+    struct out o =
+        fettle(NULL, "data check %s --model starter --max-length 64", data);
+    ck_assert_int_eq(o.status, 0);
+    ck_assert_msg(strstr(o.out, "packing=best_fit: 90 rows into 9 bins of 64 "
+                                "tokens, 94 % full\n") != NULL,
+                  "%s", o.out);
+    out_free(&o);
+    free(data);
+    data = sys_file("none.jsonl", "{\"tokens\":[1,2]}\n{\"tokens\":[1]}\n");
+    o = fettle(NULL, "data check %s --model starter", data);
+    ck_assert_int_eq(o.status, 65);
+    ck_assert_ptr_nonnull(strstr(o.out, "! untrained: 1 "));
+    out_free(&o);
+    fettle_fails(fettle(NULL, "run sft model=starter data=%s", data), 65,
+                 "none.jsonl:2: no token of it is trained");
+    free(data);
+}
+END_TEST
+
 START_TEST(a_packed_run_that_was_stopped_ends_as_one_that_was_not) {
     sys_add_starter();
     char *data = sys_rows(90);
@@ -493,6 +515,7 @@ Suite *spine_suite(void) {
     tcase_add_test(t, an_emptied_store_is_told);
     tcase_add_test(t, a_port_out_of_range_is_refused);
     tcase_add_test(t, a_stopped_run_goes_on_when_the_daemon_is_back);
+    tcase_add_test(t, the_check_of_data_foretells_what_the_run_does);
     tcase_add_test(t, a_packed_run_that_was_stopped_ends_as_one_that_was_not);
     suite_add_tcase(s, t);
     return s;
