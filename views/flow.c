@@ -143,16 +143,16 @@ static void flow_facts(struct flow *f, const struct inspect *x) {
     }
 }
 
-static void put_head(struct flow *f, size_t i) {
-    const struct inspect *x = &f->page->example[i];
+static void put_head(struct flow *f, const struct inspect *x, size_t i,
+                     size_t n) {
     char head[160];
-    size_t n = (size_t)snprintf(
-        head, sizeof head, "example %zu of %zu: %zu tokens, %zu trained", i + 1,
-        f->page->n, x->n + x->hidden, x->trained);
+    size_t len = (size_t)snprintf(head, sizeof head,
+                                  "example %zu of %zu: %zu tokens, %zu trained",
+                                  i + 1, n, x->n + x->hidden, x->trained);
     if (x->lost)
-        n += (size_t)snprintf(head + n, sizeof head - n, ", %zu cut off",
-                              x->lost);
-    add(f, ROLE_TITLE, NULL, head, n);
+        len += (size_t)snprintf(head + len, sizeof head - len, ", %zu cut off",
+                                x->lost);
+    add(f, ROLE_TITLE, NULL, head, len);
     end_line(f);
 }
 
@@ -164,38 +164,34 @@ static void put_hidden(struct flow *f, const struct inspect *x) {
     end_line(f);
 }
 
-int flow_make(struct flow *f, struct page *g, int w, enum show how) {
+int flow_make(struct flow *f, const struct inspect *example, size_t n, int w,
+              enum show how) {
     static void (*const lay[SHOW_N])(struct flow *, const struct inspect *) = {
         [SHOW_TEXT] = flow_text,
         [SHOW_IDS] = flow_ids,
         [SHOW_FACTS] = flow_facts,
     };
-    if (f->page == g && f->w == w && f->how == how)
-        return f->lines;
-    page_ref(g);
-    flow_release(f);
-    *f = (struct flow){.page = g, .w = w, .how = how};
+    *f = (struct flow){.w = w};
     buf_init(&f->text, TEXT_MAX);
-    for (size_t i = 0; g && i < g->n; i++) {
-        if (g->n > 1)
-            put_head(f, i);
-        lay[how](f, &g->example[i]);
+    for (size_t i = 0; i < n; i++) {
+        if (n > 1)
+            put_head(f, &example[i], i, n);
+        lay[how](f, &example[i]);
         if (f->x > 0)
             end_line(f);
-        if (g->example[i].hidden)
-            put_hidden(f, &g->example[i]);
+        if (example[i].hidden)
+            put_hidden(f, &example[i]);
     }
     return f->lines;
 }
 
 void flow_release(struct flow *f) {
-    page_unref(f->page);
     free(f->piece);
     buf_release(&f->text);
     *f = (struct flow){0};
 }
 
-/* The first piece of a line that is not before `line`. */
+/* The first piece that is not before `line`. */
 static size_t piece_of(const struct flow *f, int line) {
     size_t lo = 0, hi = f->n;
     while (lo < hi) {
@@ -208,26 +204,31 @@ static size_t piece_of(const struct flow *f, int line) {
     return lo;
 }
 
-static void draw_mark(struct surf *s, int x, int y, int trained, int context) {
-    if (trained + context > 0)
-        surf_put(s, x, y, trained ? ROLE_BODY_ON : ROLE_DIM,
-                 !trained  ? "░"
-                 : context ? "▒"
-                           : "█");
+struct flow_line flow_line(const struct flow *f, int line) {
+    size_t from = piece_of(f, line), i = from, trained = 0, tokens = 0;
+    for (; i < f->n && f->piece[i].line == line; i++) {
+        trained += f->piece[i].is_trained;
+        tokens += f->piece[i].is_token;
+    }
+    return (struct flow_line){.piece = f->piece + from,
+                              .n = i - from,
+                              .mark = tokens == 0         ? ""
+                                      : trained == 0      ? "░"
+                                      : trained == tokens ? "█"
+                                                          : "▒",
+                              .mark_role = trained ? ROLE_BODY_ON : ROLE_DIM};
 }
 
 void flow_draw(const struct flow *f, struct surf *s, struct rect r, int first) {
-    size_t i = piece_of(f, first);
     struct rect old = surf_clip(s, r);
     for (int y = 0; y < r.h; y++) {
-        int count[2] = {0, 0};
-        for (; i < f->n && f->piece[i].line == first + y; i++) {
-            const struct flow_piece *p = &f->piece[i];
-            surf_textn(s, r.x + p->x, r.y + y, r.w - p->x, p->role,
-                       (const char *)f->text.data + p->at, p->len);
-            count[p->is_trained] += p->is_token;
-        }
-        draw_mark(s, r.x, r.y + y, count[1], count[0]);
+        struct flow_line l = flow_line(f, first + y);
+        surf_text(s, r.x, r.y + y, GUTTER, l.mark_role, l.mark);
+        for (size_t i = 0; i < l.n; i++)
+            surf_textn(s, r.x + l.piece[i].x, r.y + y, r.w - l.piece[i].x,
+                       l.piece[i].role,
+                       (const char *)f->text.data + l.piece[i].at,
+                       l.piece[i].len);
     }
     surf_unclip(s, old);
 }

@@ -1,20 +1,21 @@
 /*
- * flow - the tokens of a page laid into lines of a width.
+ * flow - the tokens of examples laid into lines of a width, for the screen and
+ * for `fettle render --inspect`.
  *
- *     struct flow f = {0};
- *     flow_make(&f, page, 80, SHOW_TEXT);      // cheap when nothing changed
+ *     struct flow f;
+ *     flow_make(&f, examples, n, 80, SHOW_TEXT);
  *     flow_draw(&f, s, rect, first_line);
  *     flow_release(&f);
  *
  * Every line begins with a mark that needs no colour: █ all of it is trained,
- * ▒ some, ░ nothing. UI thread only.
+ * ▒ some, ░ nothing. One thread at a time; the examples are not kept.
  */
 #ifndef FETTLE_VIEWS_FLOW_H
 #define FETTLE_VIEWS_FLOW_H
 
 #include "core/buf.h"
 #include "tui/surf.h"
-#include "views/page.h"
+#include "views/inspect.h"
 
 enum show {
     SHOW_TEXT,  /* the text as it will be read */
@@ -31,19 +32,26 @@ struct flow_piece { /* of a line, in one look */
 };
 
 struct flow {
-    struct page *page; /* a reference */
-    int w;
-    enum show how;
-    int lines, x; /* x: where the next piece goes on the last line */
+    int w, lines, x; /* x: where the next piece goes on the last line */
     struct flow_piece *piece; /* (n) by line */
     size_t n, cap;
     struct buf text;
 };
 
 /* Returns the number of lines. */
-int flow_make(struct flow *f, struct page *g, int w, enum show how);
+int flow_make(struct flow *f, const struct inspect *example, size_t n, int w,
+              enum show how);
+void flow_release(struct flow *f); /* zeroed; again is fine */
+
+/* Borrowed from the flow. */
+struct flow_line {
+    const struct flow_piece *piece; /* (n) */
+    size_t n;
+    const char *mark; /* "" = no tokens on it */
+    enum role mark_role;
+};
+struct flow_line flow_line(const struct flow *f, int line);
 void flow_draw(const struct flow *f, struct surf *s, struct rect r, int first);
-void flow_release(struct flow *f);
 /* How a token looks. */
 enum role flow_role(uint8_t origin, bool is_control, bool is_trained);
 

@@ -3,23 +3,24 @@
 
 #include "core/buf.h"
 #include "views/cli.h"
+#include "views/flow.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #define TEXT_MAX (1u << 30)
 
-static const struct {
-    const char *name, *sgr, *trained; /* colours: context, and trained */
-} looks[] = {
-    [ORIGIN_TEMPLATE] = {"template", "2", "1;33"},
-    [ORIGIN_HEADER] = {"header", "36", "1;36"},
-    [ORIGIN_CONTENT] = {"content", "0", "1;32"},
-    [ORIGIN_NONE] = {"tokens", "0", "1;32"},
+static const char *const origins[] = {
+    [ORIGIN_TEMPLATE] = "template",
+    [ORIGIN_HEADER] = "header",
+    [ORIGIN_CONTENT] = "content",
+    [ORIGIN_NONE] = "tokens",
 };
 
-const char *inspect_origin(uint8_t origin) { return looks[origin].name; }
+const char *inspect_origin(uint8_t origin) { return origins[origin]; }
 
 /* The text that token i completes; the last one's with what is left over. */
 static void put_text(struct buf *b, const struct tok *t, uint32_t id,
@@ -86,24 +87,66 @@ static void print_plain(const struct inspect_token *t, size_t n,
     json_t *j = json_stringn(text, len);
     char *quoted = j ? json_dumps(j, JSON_ENCODE_ANY) : NULL;
     printf("%c%c %-8s %6g %6zu  ", t->weight != 0 ? '+' : ' ',
-           t->is_control ? '*' : ' ', looks[t->origin].name, (double)t->weight,
-           n);
+           t->is_control ? '*' : ' ', origins[t->origin], (double)t->weight, n);
     cli_print_text(quoted ? quoted : "?");
     putchar('\n');
     free(quoted);
     json_decref(j);
 }
 
-static void print_color(const struct inspect_token *t, const char *text,
-                        size_t len) {
+/* As the screen looks with 16 colours. */
+static void print_styled(enum role role, const char *text, size_t len) {
+    struct style st = style_get(COLOR_16, false, role);
+    static const struct {
+        int attr;
+        const char *sgr;
+    } attrs[] = {{STYLE_BOLD, ";1"},
+                 {STYLE_DIM, ";2"},
+                 {STYLE_UNDERLINE, ";4"},
+                 {STYLE_REVERSE, ";7"}};
     char *copy = strndup(text, len);
     CHECK(copy, "out of memory for %zu bytes", len);
-    printf("\033[%s%sm",
-           t->weight != 0 ? looks[t->origin].trained : looks[t->origin].sgr,
-           t->is_control ? ";7" : "");
+    fputs("\033[0", stdout);
+    for (size_t i = 0; i < sizeof attrs / sizeof *attrs; i++)
+        if (st.attr & attrs[i].attr)
+            fputs(attrs[i].sgr, stdout);
+    if (st.fg >= 0)
+        printf(";%d", st.fg < 8 ? 30 + st.fg : 90 + st.fg - 8);
+    putchar('m');
     cli_print_text(copy);
     fputs("\033[0m", stdout);
     free(copy);
+}
+
+static int terminal_width(void) {
+    struct winsize ws;
+    bool is_known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) == 0;
+    return is_known && ws.ws_col >= 8 ? ws.ws_col : 80;
+}
+
+static void print_lines(const struct inspect *x) {
+    struct flow f;
+    int lines = flow_make(&f, x, 1, terminal_width() - 1, SHOW_TEXT);
+    for (int i = 0; i < lines; i++) {
+        struct flow_line l = flow_line(&f, i);
+        print_styled(l.mark_role, l.mark, strlen(l.mark));
+        for (size_t k = 0; k < l.n; k++)
+            print_styled(l.piece[k].role,
+                         (const char *)f.text.data + l.piece[k].at,
+                         l.piece[k].len);
+        putchar('\n');
+    }
+    flow_release(&f);
+}
+
+static void print_runs(const struct inspect *x) {
+    for (size_t i = 0, end; i < x->n; i = end) {
+        const struct inspect_token *t = &x->token[i];
+        end = inspect_run(x, i);
+        const struct inspect_token *last = &x->token[end - 1];
+        print_plain(t, end - i, x->text + t->text,
+                    last->text + last->len - t->text);
+    }
 }
 
 void inspect_legend(enum inspect_how how) {
@@ -111,10 +154,16 @@ void inspect_legend(enum inspect_how how) {
         puts("+ trained, * control tokens; origin, weight, tokens, text");
         return;
     }
-    for (int i = 0; i < ORIGIN_NONE; i++)
-        printf("\033[%sm%s\033[0m \033[%sm%s, trained\033[0m%s", looks[i].sgr,
-               looks[i].name, looks[i].trained, looks[i].name,
-               i + 1 < ORIGIN_NONE ? "  " : "  \033[7mcontrol\033[0m\n");
+    for (int on = 0; on < 2; on++) {
+        fputs(on ? " trained: " : "", stdout);
+        for (uint8_t o = 0; o < ORIGIN_NONE; o++) {
+            print_styled(flow_role(o, false, on), origins[o],
+                         strlen(origins[o]));
+            putchar(' ');
+        }
+        print_styled(flow_role(0, true, on), "control", strlen("control"));
+    }
+    puts("  █ trained ▒ in part ░ not");
 }
 
 void inspect_print(const struct inspect *x, enum inspect_how how) {
@@ -122,16 +171,10 @@ void inspect_print(const struct inspect *x, enum inspect_how how) {
     if (x->lost)
         printf(", %zu more cut off", x->lost);
     putchar('\n');
-    for (size_t i = 0, end; i < x->n; i = end) {
-        const struct inspect_token *t = &x->token[i];
-        end = inspect_run(x, i);
-        const struct inspect_token *last = &x->token[end - 1];
-        size_t len = last->text + last->len - t->text;
-        if (how == INSPECT_PLAIN)
-            print_plain(t, end - i, x->text + t->text, len);
-        else
-            print_color(t, x->text + t->text, len);
-    }
+    if (how == INSPECT_COLOR)
+        print_lines(x);
+    else
+        print_runs(x);
     putchar('\n');
 }
 
@@ -143,7 +186,7 @@ json_t *inspect_json(const struct inspect *x) {
                                              (json_int_t)t->id, "text",
                                              x->text + t->text, (size_t)t->len,
                                              "weight", (double)t->weight,
-                                             "origin", looks[t->origin].name,
+                                             "origin", origins[t->origin],
                                              "offset", (json_int_t)t->text));
     }
     return json_pack("{s:I, s:I, s:I, s:o}", "length", (json_int_t)x->n,

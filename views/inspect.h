@@ -47,7 +47,7 @@ const char *inspect_origin(uint8_t origin);
 
 enum inspect_how {
     INSPECT_PLAIN, /* a line for each run of tokens that are alike */
-    INSPECT_COLOR, /* the text in colours of a terminal */
+    INSPECT_COLOR, /* the text as the screen shows it, in a terminal's width */
 };
 void inspect_legend(enum inspect_how how);
 void inspect_print(const struct inspect *x, enum inspect_how how);

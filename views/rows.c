@@ -9,9 +9,10 @@
 
 struct rows {
     struct flow flow;
-    enum show how;
-    int top, page; /* first line shown; lines that fit */
-    int64_t row;   /* of the page that top belongs to */
+    struct page *page; /* what flow was made of, so wide: a reference */
+    int w;
+    enum show how, laid; /* as wanted, as flow is */
+    int top, fits;       /* first line shown; lines that fit */
 };
 
 struct rows *rows_new(void) {
@@ -19,8 +20,10 @@ struct rows *rows_new(void) {
 }
 
 void rows_free(struct rows *v) {
-    if (v)
-        flow_release(&v->flow);
+    if (!v)
+        return;
+    flow_release(&v->flow);
+    page_unref(v->page);
     free(v);
 }
 
@@ -64,14 +67,14 @@ void rows_arrived(struct app *a) {
 }
 
 static void scroll(struct rows *v, int to) {
-    int last = v->flow.lines - v->page;
+    int last = v->flow.lines - v->fits;
     v->top = to > last ? last : to;
     v->top = v->top < 0 ? 0 : v->top;
 }
 
 static bool key(struct app *a, const struct ev *ev) {
     struct rows *v = a->rows;
-    int half = v->page / 2 > 0 ? v->page / 2 : 1;
+    int half = v->fits / 2 > 0 ? v->fits / 2 : 1;
     switch (ev->key) {
     case 'j':
     case KEY_DOWN: scroll(v, v->top + 1); return true;
@@ -81,9 +84,9 @@ static bool key(struct app *a, const struct ev *ev) {
     case MOD_CTRL | 'u': scroll(v, v->top - half); return true;
     case ' ':
     case MOD_CTRL | 'f':
-    case KEY_PGDN: scroll(v, v->top + v->page); return true;
+    case KEY_PGDN: scroll(v, v->top + v->fits); return true;
     case MOD_CTRL | 'b':
-    case KEY_PGUP: scroll(v, v->top - v->page); return true;
+    case KEY_PGUP: scroll(v, v->top - v->fits); return true;
     case 'g':
     case KEY_HOME: scroll(v, 0); return true;
     case 'G':
@@ -128,9 +131,9 @@ static void draw_facts(const struct app *a, const struct page *g,
     int x =
         surf_text(s, r.x, r.y, r.w,
                   g->trained || !g->want.run ? ROLE_TEXT : ROLE_WARN, facts);
-    if (v->flow.lines > v->page)
+    if (v->flow.lines > v->fits)
         snprintf(where, sizeof where, "%d-%d of %d lines  ", v->top + 1,
-                 v->top + v->page, v->flow.lines);
+                 v->top + v->fits, v->flow.lines);
     snprintf(where + strlen(where), sizeof where - strlen(where), "%s",
              hows[v->how]);
     int w = text_width(where);
@@ -175,6 +178,24 @@ static void draw_nothing(const struct app *a, struct surf *s, struct rect r) {
     surf_text(s, r.x, r.y + 3, r.w, ROLE_DIM, "scenarios token by token.");
 }
 
+/* Lays the page anew when it, the width or the manner is another. The place in
+ * it stays while it is the same row. */
+static void lay_page(struct rows *v, struct page *g, int w) {
+    struct page *old = v->page;
+    if (old == g && v->w == w && v->laid == v->how)
+        return;
+    bool is_same_row = old && old->row == g->row &&
+                       old->want.run == g->want.run &&
+                       strcmp(old->want.model, g->want.model) == 0;
+    v->top = is_same_row ? v->top : 0;
+    v->page = page_ref(g);
+    page_unref(old);
+    v->w = w;
+    v->laid = v->how;
+    flow_release(&v->flow);
+    flow_make(&v->flow, g->example, g->n, w, v->how);
+}
+
 static void draw(struct app *a, struct surf *s, struct rect r) {
     struct page *g = page_here(a);
     struct rows *v = a->rows;
@@ -192,13 +213,8 @@ static void draw(struct app *a, struct surf *s, struct rect r) {
                       "Another view and back: tries it again.");
         return;
     }
-    bool is_other = !v->flow.page || v->row != g->row ||
-                    v->flow.page->want.run != g->want.run ||
-                    strcmp(v->flow.page->want.model, g->want.model) != 0;
-    v->top = is_other ? 0 : v->top;
-    v->row = g->row;
-    flow_make(&v->flow, g, text.w, v->how);
-    v->page = text.h;
+    lay_page(v, g, text.w);
+    v->fits = text.h;
     scroll(v, v->top);
     draw_facts(a, g, s, (struct rect){r.x, r.y + 1, r.w, 1});
     flow_draw(&v->flow, s, text, v->top);

@@ -25,22 +25,17 @@ static void teardown(void) {
     tok_close(tok);
 }
 
-static struct page *page_of(const char *messages) {
+static void inspect_of(struct inspect *x, const char *messages) {
     struct err err = {0};
     struct example e;
     json_t *j = json_loads(messages, 0, NULL);
-    struct page *g = calloc(1, sizeof *g);
-    ck_assert(g && j);
-    atomic_init(&g->refs, 1);
+    ck_assert_ptr_nonnull(j);
     ck_assert_msg(render_example(ren, j, TRAIN_ALL_ASSISTANT, RENDER_ORIGIN, &e,
                                  &err) == 0,
                   "%s", err.msg);
-    g->example = calloc(1, sizeof *g->example);
-    g->n = 1;
-    inspect_make(&g->example[0], tok, &e, SIZE_MAX);
+    inspect_make(x, tok, &e, SIZE_MAX);
     example_release(&e);
     json_decref(j);
-    return g;
 }
 
 static const char talk[] =
@@ -63,31 +58,33 @@ static void joined(const struct flow *f, struct buf *out) {
 }
 
 START_TEST(text_is_whole_at_every_width) {
-    struct page *g = page_of(talk);
-    struct flow f = {0};
+    struct inspect x;
+    struct flow f;
+    inspect_of(&x, talk);
     for (int w = 2; w < 90; w++) {
         struct buf all;
-        int lines = flow_make(&f, g, w, SHOW_TEXT);
+        int lines = flow_make(&f, &x, 1, w, SHOW_TEXT);
         joined(&f, &all);
-        ck_assert_str_eq(buf_str(&all), g->example[0].text);
+        ck_assert_str_eq(buf_str(&all), x.text);
         buf_release(&all);
         for (size_t i = 0; i < f.n; i++) {
             const struct flow_piece *p = &f.piece[i];
             ck_assert_int_lt(p->line, lines);
             ck_assert(i == 0 || p->line >= f.piece[i - 1].line);
         }
+        flow_release(&f);
     }
-    flow_release(&f);
-    page_unref(g);
+    inspect_release(&x);
 }
 END_TEST
 
 START_TEST(nothing_is_drawn_beside_its_lines) {
-    struct page *g = page_of(talk);
-    struct flow f = {0};
+    struct inspect x;
+    struct flow f;
+    inspect_of(&x, talk);
     for (int how = 0; how < SHOW_N; how++)
         for (int w = 4; w < 90; w++) {
-            int lines = flow_make(&f, g, w, (enum show)how);
+            int lines = flow_make(&f, &x, 1, w, (enum show)how);
             for (size_t i = 0; how != SHOW_FACTS && i < f.n; i++) {
                 const struct flow_piece *p = &f.piece[i];
                 int cells =
@@ -100,17 +97,18 @@ START_TEST(nothing_is_drawn_beside_its_lines) {
             for (int y = 0; y < 5; y++)
                 ck_assert_str_eq(surf_cell(s, w, y)->s, " ");
             surf_free(s);
+            flow_release(&f);
         }
-    flow_release(&f);
-    page_unref(g);
+    inspect_release(&x);
 }
 END_TEST
 
 START_TEST(lines_say_without_colours_what_is_trained) {
-    struct page *g = page_of(talk);
-    struct flow f = {0};
+    struct inspect x;
+    struct flow f;
+    inspect_of(&x, talk);
     struct surf *s = surf_new(60, 12);
-    flow_make(&f, g, 60, SHOW_TEXT);
+    flow_make(&f, &x, 1, 60, SHOW_TEXT);
     flow_draw(&f, s, (struct rect){0, 0, 60, 12}, 0);
     char *text = surf_dump(s);
     ck_assert_msg(strstr(text, "░<|im_start|>user↵\n"
@@ -128,15 +126,16 @@ START_TEST(lines_say_without_colours_what_is_trained) {
     free(roles);
     flow_release(&f);
     surf_free(s);
-    page_unref(g);
+    inspect_release(&x);
 }
 END_TEST
 
 START_TEST(facts_tell_a_control_token_from_its_words) {
-    struct page *g = page_of(talk);
-    struct flow f = {0};
+    struct inspect x;
+    struct flow f;
+    inspect_of(&x, talk);
     struct surf *s = surf_new(60, 200);
-    flow_make(&f, g, 60, SHOW_FACTS);
+    flow_make(&f, &x, 1, 60, SHOW_FACTS);
     flow_draw(&f, s, (struct rect){0, 0, 60, 200}, 0);
     char *text = surf_dump(s);
     ck_assert_msg(strstr(text, "1 template* <|im_end|>\n") != NULL, "%s", text);
@@ -146,7 +145,7 @@ START_TEST(facts_tell_a_control_token_from_its_words) {
     free(text);
     flow_release(&f);
     surf_free(s);
-    page_unref(g);
+    inspect_release(&x);
 }
 END_TEST
 
