@@ -47,8 +47,9 @@ enum {
 void tok_encode(const struct tok *t, const char *text, size_t len, int flags,
                 struct tok_ids *ids);
 /* The same; and, unless at is NULL, the bytes of the text that each token
- * covers, whole characters (of the text with U+FFFD in it, when it was not
- * UTF-8). Those of TOK_BOS cover nothing. */
+ * covers: whole characters (of the text with U+FFFD in it, when it was not
+ * UTF-8), without the spaces that the post-processor takes off (ByteLevel's
+ * and RobertaProcessing's trim_offsets). Those of TOK_BOS cover 0 to 0. */
 struct tok_span {
     uint32_t from, to;
 };
@@ -58,6 +59,9 @@ struct tok_spans {
 };
 void tok_encode_at(const struct tok *t, const char *text, size_t len, int flags,
                    struct tok_ids *ids, struct tok_spans *at);
+/* Bytes to characters, as which Hugging Face's Python counts; of valid UTF-8
+ * that the spans belong to. */
+void tok_spans_chars(const char *text, size_t len, struct tok_spans *at);
 /* The text of ids, valid UTF-8, free() it. Ids without a token are dropped;
  * special ones too when `skip` is set. */
 char *tok_decode(const struct tok *t, const uint32_t *id, size_t n, bool skip);

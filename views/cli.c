@@ -57,6 +57,10 @@ static const struct cli_opt chat_opts[] = {
     END};
 static const struct cli_opt logprobs_opts[] = {
     {"--sampler", NULL, "by the sampler's path (paged cache, decode)"}, END};
+static const struct cli_opt tokenize_opts[] = {
+    {"--offsets", NULL, "what each token covers, in characters and in bytes"},
+    {"--special", NULL, "with the tokens that the model wants around a text"},
+    END};
 static const struct cli_opt render_opts[] = {
     {"--renderer", "R", "chat format [auto]"},
     {"--train-on", "W", "which tokens count [all_assistant_messages]"},
@@ -176,7 +180,9 @@ static const struct cli_verb verbs[] = {
      "Reads {\"tokens\":[...]} a line on stdin.", 1, 1, 0, cli_logprobs,
      logprobs_opts},
     {"tokenize", "MODEL", "text to tokens",
-     "Reads {\"text\":...} a line on stdin.", 1, 1, 0, cli_tokenize, NULL},
+     "Reads {\"text\":...} a line on stdin. \"offsets\" are Hugging Face's: "
+     "characters from\nand to, without the spaces that a post-processor trims.",
+     1, 1, 0, cli_tokenize, tokenize_opts},
     {"detokenize", "MODEL", "tokens to text",
      "Reads {\"tokens\":[...]} a line on stdin.", 1, 1, 0, cli_detokenize,
      NULL},

@@ -394,18 +394,36 @@ static json_t *ids_json(const struct tok_ids *ids) {
     return a;
 }
 
+static json_t *spans_json(const struct tok_spans *at) {
+    json_t *a = json_array();
+    for (size_t i = 0; i < at->n; i++)
+        json_array_append_new(a, json_pack("[I, I]", (json_int_t)at->at[i].from,
+                                           (json_int_t)at->at[i].to));
+    return a;
+}
+
 static int tokenize_line(struct cli *c, const json_t *j, void *arg,
                          struct err *err) {
     const struct text_arg *a = arg;
     const json_t *text = json_object_get(j, "text");
+    const char *s = json_string_value(text);
+    size_t len = json_string_length(text);
     struct tok_ids ids = {0};
-    (void)c;
-    if (!json_is_string(text))
+    struct tok_spans at = {0};
+    int flags = TOK_CONTROL | (cli_opt(c, "--special") ? TOK_BOS : 0);
+    if (!s)
         return err_set(err, ERR_INVAL, "{\"text\":…} is wanted");
-    tok_encode(a->tok, json_string_value(text), json_string_length(text),
-               TOK_CONTROL, &ids);
-    cli_print_json(json_pack("{s:o}", "tokens", ids_json(&ids)), true);
+    bool places = cli_opt(c, "--offsets") != NULL;
+    tok_encode_at(a->tok, s, len, flags, &ids, places ? &at : NULL);
+    json_t *out = json_pack("{s:o}", "tokens", ids_json(&ids));
+    if (places) {
+        json_object_set_new(out, "byte_offsets", spans_json(&at));
+        tok_spans_chars(s, len, &at);
+        json_object_set_new(out, "offsets", spans_json(&at));
+    }
+    cli_print_json(out, true);
     free(ids.id);
+    free(at.at);
     return 0;
 }
 

@@ -215,9 +215,8 @@ struct added_hit added_find(const struct added *a, const struct added_query *q,
             (p->token->single_word && !stands_alone(q, h.from, h.to)))
             continue;
         if (p->token->lstrip)
-            h.from = spaces_before(q->s, h.from, taken);
-        if (h.from < taken)
-            h.from = taken;
+            h.from =
+                h.from < taken ? taken : spaces_before(q->s, h.from, taken);
         if (p->token->rstrip)
             h.to = spaces_behind(q, h.to);
         /* all of it was white space that the token before swallowed */

@@ -64,7 +64,8 @@ struct added_query {
     enum added_when when;
     bool control; /* special ones, too */
 };
-/* The first hit at or behind `at`; taken: the end of the hit before. */
+/* The first hit at or behind `at`; taken: the end of the hit before, within
+ * which one may begin and even end when that hit took white space. */
 struct added_hit added_find(const struct added *a, const struct added_query *q,
                             size_t at, size_t taken);
 

@@ -478,6 +478,22 @@ static int post_template(struct tok *t, const json_t *j, struct err *err) {
     return 0;
 }
 
+/* ByteLevel, of which nothing else matters here. */
+static int post_trim(struct tok *t, const json_t *j, struct err *err) {
+    bool on;
+    struct tok_trim trim = {.before_n = t->before_n};
+    if (json_get_bool(j, "trim_offsets", &on, true, err) < 0 ||
+        json_get_bool(j, "add_prefix_space", &trim.has_prefix, true, err) < 0)
+        return -1;
+    if (on && t->trims == TOK_TRIMS_MAX)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "post_processor: offsets trimmed more than %d times",
+                       TOK_TRIMS_MAX);
+    if (on)
+        t->trim[t->trims++] = trim;
+    return 0;
+}
+
 static int post_pair(struct tok *t, const json_t *j, struct err *err) {
     static const char *const keys[] = {"cls", "sep"};
     for (int i = 0; i < 2; i++) {
@@ -489,19 +505,17 @@ static int post_pair(struct tok *t, const json_t *j, struct err *err) {
     return 0;
 }
 
-/* It only trims offsets. */
-static int post_none(struct tok *t, const json_t *j, struct err *err) {
-    (void)t, (void)j, (void)err;
-    return 0;
+static int post_roberta(struct tok *t, const json_t *j, struct err *err) {
+    return post_trim(t, j, err) < 0 ? -1 : post_pair(t, j, err);
 }
 
 static const struct {
     const char *type;
     int (*load)(struct tok *t, const json_t *j, struct err *err);
 } posts[] = {{"TemplateProcessing", post_template},
-             {"ByteLevel", post_none},
+             {"ByteLevel", post_trim},
              {"BertProcessing", post_pair},
-             {"RobertaProcessing", post_pair}};
+             {"RobertaProcessing", post_roberta}};
 #define N_POSTS (sizeof posts / sizeof *posts)
 
 static int load_post(struct tok *t, const json_t *j, struct err *err) {

@@ -118,9 +118,13 @@ struct encode {
     struct norm_out norm;
     struct tok_ids *ids;
     struct tok_spans *at; /* NULL: not wanted */
+    size_t at_first;      /* how many it has from before */
     struct tok_pieces pieces;
-    size_t base; /* of what is normalised, in the text */
+    size_t base;  /* of what is normalised, in the text */
+    size_t piece; /* of what is cut into pieces, in what is normalised */
 };
+
+/* ---- what a token covers ---- */
 
 static void put_span(struct encode *e, size_t from, size_t to) {
     struct tok_spans *a = e->at;
@@ -149,16 +153,78 @@ static bool is_inside(const struct encode *e, size_t at) {
     return at < e->len && ((unsigned char)e->text[at] & 0xc0) == 0x80;
 }
 
+/* Also the letter that stands for the byte of one. */
+static bool is_space(uint32_t c) {
+    return c == byte_char(' ') || uni_is_space(c);
+}
+
+static int spaces_before(const char *s, size_t len) {
+    int n = 0;
+    uint32_t c;
+    for (size_t i = 0; i < len; n++) {
+        i += (size_t)uni_get(s + i, &c);
+        if (!is_space(c))
+            break;
+    }
+    return n;
+}
+
+static int spaces_behind(const char *s, size_t len) {
+    int n = 0;
+    uint32_t c;
+    for (size_t i = len; i > 0; n++) {
+        do
+            i--;
+        while (i > 0 && ((unsigned char)s[i] & 0xc0) == 0x80);
+        uni_get(s + i, &c);
+        if (!is_space(c))
+            break;
+    }
+    return n;
+}
+
+/* A token's spaces off its span, a character of text for each, as far as
+ * there are some. */
+static void trim_span(const struct encode *e, const struct tok_trim *trim,
+                      const char *s, size_t len, struct tok_span *at) {
+    bool around = e->flags & TOK_BOS;
+    int others = around ? e->t->before_n - trim->before_n : 0;
+    bool first = e->at->n == e->at_first + (size_t)others;
+    int lead = spaces_before(s, len), tail = spaces_behind(s, len);
+    if (lead == 1 && trim->has_prefix && (first || at->from == 0))
+        lead = 0;
+    for (; lead > 0 && at->from < at->to; lead--)
+        while (is_inside(e, ++at->from))
+            ;
+    uint32_t to = at->to;
+    int left = tail;
+    for (; left > 0 && to > 0; left--)
+        while (is_inside(e, --to))
+            ;
+    if (left == 0)
+        at->to = to > at->from ? to : at->from;
+}
+
+/* A token whose string is s. */
+static void put_trimmed(struct encode *e, const char *s, size_t len,
+                        struct tok_span at) {
+    for (int i = 0; i < e->t->trims; i++)
+        trim_span(e, &e->t->trim[i], s, len, &at);
+    put_span(e, at.from, at.to);
+}
+
+/* ---- encoding ---- */
+
 /* A token of part of a character covers all of it. */
 static void put_piece(struct encode *e, const struct piece *p,
                       const struct tok_piece *k) {
-    size_t off = p->at ? 0 : (size_t)(p->s - e->norm.text);
+    size_t off = p->at ? 0 : (size_t)(p->s - e->norm.text) - e->piece;
     size_t from = off + k->start, to = off + k->end;
     if (p->at && k->end > k->start) {
         from = p->at[k->start].from;
         to = p->at[k->end - 1].to;
     }
-    struct tok_span s = span_of(e, from, to);
+    struct tok_span s = span_of(e, e->piece + from, e->piece + to);
     while (s.from > 0 && is_inside(e, s.from))
         s.from--;
     while (is_inside(e, s.to))
@@ -166,7 +232,13 @@ static void put_piece(struct encode *e, const struct piece *p,
     if (s.to < s.from) /* an unknown one that comes behind later bytes */
         s.from = s.to;
     tok_ids_push(e->ids, k->id);
-    put_span(e, s.from, s.to);
+    if (!e->at)
+        return;
+    size_t len = k->end - k->start;
+    const char *text = p->s + k->start; /* an unknown one is what it covers */
+    if (!e->t->unigram || !unigram_is_unk(e->t->unigram, k->id))
+        text = vocab_text(&e->t->vocab, k->id, &len);
+    put_trimmed(e, text, len, s);
 }
 
 static void model_pieces(struct encode *e, const char *s, size_t len) {
@@ -183,6 +255,7 @@ static void encode_pieces(struct encode *e, size_t from, size_t to) {
     struct piece p;
     if (from == to)
         return;
+    e->piece = from;
     split_begin(e->split, e->norm.text + from, to - from,
                 e->base == 0 && from == 0);
     while (split_next(e->split, &p)) {
@@ -207,13 +280,15 @@ static void encode_added(struct encode *e, const struct added_query *q,
         struct added_hit h = added_find(&e->t->added, q, at, taken);
         if (!h.token)
             break;
-        fn(e, taken, h.from);
+        if (taken < h.from)
+            fn(e, taken, h.from);
         tok_ids_push(e->ids, h.token->id);
-        struct tok_span s =
-            q->when == ADDED_RAW
-                ? (struct tok_span){(uint32_t)h.from, (uint32_t)h.to}
-                : span_of(e, h.from, h.to);
-        put_span(e, s.from, s.to);
+        if (e->at)
+            put_trimmed(
+                e, q->s + h.from, h.to - h.from,
+                q->when == ADDED_RAW
+                    ? (struct tok_span){(uint32_t)h.from, (uint32_t)h.to}
+                    : span_of(e, h.from, h.to));
         taken = h.to;
         at = h.next;
     }
@@ -251,6 +326,7 @@ static void encode_run(struct encode *e) {
     e->bpe = t->bpe ? bpe_run_new(t->bpe, e->banned, e->len) : NULL;
     e->split = split_run_new(t->split);
     e->norm.want_at = e->at != NULL;
+    e->at_first = e->at ? e->at->n : 0;
     for (int i = 0; (e->flags & TOK_BOS) && i < t->before_n; i++) {
         tok_ids_push(e->ids, t->before[i]);
         put_span(e, 0, 0);
@@ -258,7 +334,7 @@ static void encode_run(struct encode *e) {
     encode_text(e);
     for (int i = 0; (e->flags & TOK_BOS) && i < t->after_n; i++) {
         tok_ids_push(e->ids, t->after[i]);
-        put_span(e, e->len, e->len);
+        put_span(e, 0, 0);
     }
     bpe_run_free(e->bpe);
     split_run_free(e->split);
@@ -278,6 +354,19 @@ void tok_encode_at(const struct tok *t, const char *text, size_t len, int flags,
                        .at = at};
     encode_run(&e);
     free(clean);
+}
+
+void tok_spans_chars(const char *text, size_t len, struct tok_spans *at) {
+    uint32_t *nth = calloc(len + 1, sizeof *nth), n = 0;
+    CHECK(nth, "out of memory for a text of %zu bytes", len);
+    for (size_t i = 0; i < len; i++) {
+        nth[i] = n;
+        n += i + 1 == len || ((unsigned char)text[i + 1] & 0xc0) != 0x80;
+    }
+    nth[len] = n;
+    for (size_t i = 0; i < at->n; i++)
+        at->at[i] = (struct tok_span){nth[at->at[i].from], nth[at->at[i].to]};
+    free(nth);
 }
 
 void tok_encode(const struct tok *t, const char *text, size_t len, int flags,

@@ -13,6 +13,14 @@
 #include "core/text/wordpiece.h"
 
 #define TOK_AROUND_MAX 16
+#define TOK_TRIMS_MAX 4
+
+/* A post-processor that takes the spaces at a token's edges out of what it
+ * covers; has_prefix: but one that stands before all of the text. */
+struct tok_trim {
+    bool has_prefix;
+    int before_n; /* tokens that stand before the text when it comes */
+};
 
 struct tok {
     struct vocab vocab; /* the model's */
@@ -26,6 +34,8 @@ struct tok {
     /* What the post-processor puts around a text; after_n tokens behind it. */
     uint32_t before[TOK_AROUND_MAX], after[TOK_AROUND_MAX];
     int before_n, after_n;
+    struct tok_trim trim[TOK_TRIMS_MAX];
+    int trims;
     int32_t size;
     uint8_t *special;     /* (size) */
     bool special_is_word; /* the model's vocabulary has special tokens, too */

@@ -100,6 +100,10 @@ void unigram_free(struct unigram *u) {
     free(u);
 }
 
+bool unigram_is_unk(const struct unigram *u, uint32_t id) {
+    return (int64_t)id == u->unk;
+}
+
 /* ---- the best path ---- */
 
 struct node { /* the best way to where it stands */

@@ -17,6 +17,7 @@ struct unigram;
 struct unigram *unigram_new(const struct vocab *v, const double *score,
                             int64_t unk, bool byte_fallback, struct err *err);
 void unigram_free(struct unigram *u);
+bool unigram_is_unk(const struct unigram *u, uint32_t id);
 /* banned: (vocab_size) ids that text may not become, or NULL. */
 void unigram_encode(const struct unigram *u, const uint8_t *banned,
                     const char *s, size_t len, struct tok_pieces *out);

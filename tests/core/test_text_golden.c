@@ -218,6 +218,74 @@ START_TEST(tokens_cover_the_text_they_come_from) {
 }
 END_TEST
 
+static void check_offsets(const struct tok *t, const json_t *row) {
+    const json_t *text = json_object_get(row, "text");
+    const json_t *want = json_object_get(row, "offsets");
+    const char *s = json_string_value(text);
+    size_t len = json_string_length(text);
+    struct tok_ids ids = {0};
+    struct tok_spans at = {0};
+    tok_encode_at(t, s, len, TOK_CONTROL | TOK_BOS, &ids, &at);
+    tok_spans_chars(s, len, &at);
+    same_ids(&ids, json_object_get(row, "ids"), s);
+    ck_assert_uint_eq(at.n, ids.n);
+    for (size_t i = 0; i < at.n; i++) {
+        json_int_t from = json_integer_value(json_array_get(want, 2 * i));
+        json_int_t to = json_integer_value(json_array_get(want, 2 * i + 1));
+        ck_assert_msg(at.at[i].from == from && at.at[i].to == to,
+                      "'%s': token %zu covers %u-%u, golden %lld-%lld", s, i,
+                      at.at[i].from, at.at[i].to, (long long)from,
+                      (long long)to);
+    }
+    free(ids.id);
+    free(at.at);
+}
+
+/* A copy of a golden tokenizer: the last of equal keys counts. */
+static struct tok *tok_with(const char *name, const json_t *post) {
+    char *path = fs_path(TOKENIZERS "/%s/tokenizer.json", name);
+    size_t len;
+    char *conf = fs_read(path, 1 << 20, &len, &(struct err){0});
+    ck_assert_msg(conf != NULL, "%s", path);
+    char *end = strrchr(conf, '}'), *value = json_dumps(post, JSON_COMPACT);
+    char *text =
+        fs_path("%.*s,\"post_processor\":%s}", (int)(end - conf), conf, value);
+    char *dir = fs_path("/tmp/fettle-at-%d", (int)getpid());
+    char *file = fs_path("%s/tokenizer.json", dir);
+    ck_assert_int_eq(fs_mkdirs(dir, &(struct err){0}), 0);
+    ck_assert_int_eq(
+        fs_write_atomic(file, text, strlen(text), &(struct err){0}), 0);
+    struct tok *t = open_tok(dir);
+    ck_assert_int_eq(fs_remove_tree(dir, &(struct err){0}), 0);
+    free(file);
+    free(dir);
+    free(text);
+    free(value);
+    free(conf);
+    free(path);
+    return t;
+}
+
+static void check_offset_rows(const json_t *j, void *arg) {
+    const char *name = json_string_value(json_object_get(j, "tokenizer"));
+    const json_t *post = json_object_get(j, "post_processor");
+    char *dir = fs_path(TOKENIZERS "/%s", name);
+    struct tok *t = post ? tok_with(name, post) : open_tok(dir);
+    size_t i;
+    json_t *row;
+    (void)arg;
+    json_array_foreach(json_object_get(j, "rows"), i, row)
+        check_offsets(t, row);
+    tok_close(t);
+    free(dir);
+}
+
+START_TEST(tokens_cover_the_characters_that_hugging_face_says) {
+    ck_assert_int_eq(
+        each_line(TOKENIZERS "/offsets.jsonl", check_offset_rows, NULL), 26);
+}
+END_TEST
+
 /* Where the model's own vocabulary has a control token, too. */
 START_TEST(message_text_spells_control_words_in_other_tokens) {
     static const struct {
@@ -319,6 +387,7 @@ Suite *text_golden_suite(void) {
     tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, tokenizer_gives_hugging_faces_ids_and_text, 0,
                         N_TOKENIZERS);
+    tcase_add_test(tc, tokens_cover_the_characters_that_hugging_face_says);
     tcase_add_test(tc, ids_one_by_one_give_the_text_of_decode_stream);
     tcase_add_test(tc, a_stream_of_broken_characters_is_bounded_and_flushed);
     tcase_add_loop_test(tc, a_flood_of_one_character_is_encoded_in_time, 0, 2);

@@ -7,7 +7,8 @@ Tokenizers are trained anew for each seed (BPE with bytes and with byte fallback
 tokens with every flag); --gen names another script that writes such directories ('SCRIPT OUT --seed N --lines N').
 --real: a folder of directories with real vocabularies, each a tokenizer.json, a .tiktoken or a tokenizer.model. Each gets
 N texts: random and adversarial ones, floods, pieces of its own vocabulary, and control tokens written out. Ids and the
-text of ids must be the same. Ends with 'N passed, N failed'.
+text of ids must be the same; those of Hugging Face get another post-processor, and then the characters that tokens cover
+must be the same, too. Ends with 'N passed, N failed'.
 """
 import argparse
 import base64
@@ -109,7 +110,9 @@ def flags(rnd):
     """Added tokens with every flag, among them what overlaps."""
     words = ["[A]", "[AB]", "[AB]C", "word", "Wörd", "<|x|>", "<|x|><|y|>", "e\u0301", "  ", "\n\n", "é", "a b"]
     return [AddedToken(w, special=rnd.random() < 0.5, lstrip=rnd.random() < 0.3, rstrip=rnd.random() < 0.3,
-                       single_word=rnd.random() < 0.3, normalized=rnd.random() < 0.5) for w in words]
+                       single_word=rnd.random() < 0.3,
+                       # two that are normalised to the same: which of them is found is no rule of theirs
+                       normalized=rnd.random() < 0.5 and w != "e\u0301") for w in words]
 
 
 def train(kind, rnd):
@@ -124,6 +127,17 @@ def train(kind, rnd):
         t.add_special_tokens(["<bos>"])
         t.post_processor = X.TemplateProcessing("<bos> $A", special_tokens=[("<bos>", t.token_to_id("<bos>"))])
     return t
+
+
+def post(t, rnd):
+    """Another post-processor for t: what trims, what puts tokens around, in any order."""
+    words = sorted(x for x in t.get_vocab().items() if re.fullmatch("[a-z<>]+", x[0]))
+    a, b = rnd.sample(words, 2)
+    trims = [X.ByteLevel(add_prefix_space=rnd.random() < 0.5, trim_offsets=rnd.random() < 0.7) for _ in range(2)]
+    around = X.TemplateProcessing(f"{a[0]} $A {b[0]}", special_tokens=[a, b])
+    t.post_processor = rnd.choice([
+        trims[0], around, X.Sequence([trims[0], around]), X.Sequence([around, trims[0]]), X.Sequence([trims[0], trims[1]]),
+        X.RobertaProcessing(a, b, trim_offsets=rnd.random() < 0.8, add_prefix_space=rnd.random() < 0.5)])
 
 
 # ---- references: (encode, decode, vocabulary, control tokens, ids that are not decoded) ----
@@ -196,8 +210,8 @@ def reference(d):
 
 # ---- comparing ----
 
-def fettle(exe, verb, d, rows):
-    r = subprocess.run([exe, verb, d], input="".join(json.dumps(x) + "\n" for x in rows), capture_output=True, text=True)
+def fettle(exe, verb, d, rows, *flags):
+    r = subprocess.run([exe, verb, d, *flags], input="".join(json.dumps(x) + "\n" for x in rows), capture_output=True, text=True)
     if r.returncode:
         raise RuntimeError(r.stderr.strip())
     return [json.loads(line) for line in r.stdout.split("\n") if line]
@@ -219,6 +233,37 @@ def compare(exe, d, n, rnd):
         if decode(w) != g["text"]:
             return f"decode {w[:40]}\n   fettle {ascii(g['text'])[:300]}\n   theirs {ascii(decode(w))[:300]}", 0
     return None, len(todo)
+
+
+def compare_offsets(exe, d, n, rnd, work):
+    """The same of what tokens cover."""
+    if not os.path.exists(os.path.join(d, "tokenizer.json")):
+        return None, 0
+    t = Tokenizer.from_file(os.path.join(d, "tokenizer.json"))
+    t.no_truncation(), t.no_padding()
+    count = 0
+    for special in ([], ["--special"]) * 3:
+        post(t, rnd)
+        t.save(os.path.join(work, "tokenizer.json"))
+        todo = texts(rnd, n // 6, sorted(t.get_vocab()), [x.content for x in t.get_added_tokens_decoder().values()])
+        got = fettle(exe, "tokenize", work, [dict(text=s) for s in todo], "--offsets", *special)
+        for s, g in zip(todo, got):
+            try:
+                w = t.encode(s, add_special_tokens=bool(special))
+            except BaseException as e:
+                if type(e).__name__ != "PanicException":
+                    raise
+                continue
+            count += 1
+            mine, theirs = (list(zip(*x)) for x in ((g["tokens"], map(tuple, g["offsets"])), (w.ids, w.offsets)))
+            if mine != theirs:
+                i = next((i for i, (x, y) in enumerate(zip(mine, theirs)) if x != y), min(len(mine), len(theirs)))
+                return f"offsets {ascii(s)[:200]} {special} {str(t.post_processor)[:200]}\n   at token {i} {ascii(w.tokens[i:i + 1])[:100]}" \
+                    f"\n   fettle {mine[i:i + 6]}\n   theirs {theirs[i:i + 6]}", 0
+            chars = [s.encode()[x:y].decode() for x, y in g["byte_offsets"]]
+            if chars != [s[x:y] for x, y in g["offsets"]]:
+                return f"bytes are not characters: {ascii(s)[:300]}", 0
+    return None, count
 
 
 def main():
@@ -246,6 +291,10 @@ def main():
                 open(os.path.join(d, "config.json"), "w").write("{}")
             try:
                 bad, n = compare(a.fettle, d, a.texts, random.Random(f"{a.seed} {name}"))
+                if not bad:
+                    with tempfile.TemporaryDirectory() as other:
+                        bad, more = compare_offsets(a.fettle, d, a.texts, random.Random(f"{a.seed} {name} at"), other)
+                    n += more
             except RuntimeError as e:
                 bad, n = str(e), 0
             total += n
