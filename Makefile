@@ -158,6 +158,7 @@ $(BUILD)/peer/%: $(BUILD)/tests/peer/%.o $(foreach m,$(LIBS_text),$(BUILD)/lib/$
 peer: all $(BUILD)/peer/jinja $(BUILD)/peer/pieces ## against PyTorch, transformers and peft (PYTHON names one that has them)
 	@$(or $(PYTHON),python3) tests/peer/jinja.py $(abspath $(BUILD)/peer/jinja)
 	@$(or $(PYTHON),python3) tests/peer/parity.py $(abspath $(BUILD)/fettle)
+	@$(or $(PYTHON),python3) tests/peer/sp_models.py $(abspath $(BUILD)/fettle)
 	@$(or $(PYTHON),python3) tests/peer/splits.py $(abspath $(BUILD)/peer/pieces)
 	@$(or $(PYTHON),python3) tests/peer/check.py $(abspath $(BUILD)/fettle)
 

@@ -72,7 +72,7 @@ static void set_fill(struct added *a, bool special, const struct norm *norm) {
             continue;
         out.text = t->text;
         out.len = t->len;
-        if (t->normalized && norm)
+        if (t->normalized && !t->verbatim && norm)
             norm_apply(norm, t->text, t->len, &out);
         pattern_put(&a->set[t->normalized ? ADDED_NORMALIZED : ADDED_RAW], t,
                     out.text, out.len);

@@ -22,6 +22,7 @@ struct added_token {
     size_t len;
     uint32_t id;
     bool special, lstrip, rstrip, single_word, normalized;
+    bool verbatim; /* of those in normalised text: as it is (convert.h) */
 };
 
 struct added_pattern {

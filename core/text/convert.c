@@ -120,10 +120,11 @@ static void added_json(struct buf *out, const struct conv_added *a) {
     conv_string(out, a->text, a->len);
     buf_printf(out,
                ",\"special\":%s,\"lstrip\":%s,\"rstrip\":%s,"
-               "\"single_word\":%s,\"normalized\":%s}",
+               "\"single_word\":%s,\"normalized\":%s%s}",
                bool_json(a->special), bool_json(a->lstrip),
                bool_json(a->rstrip), bool_json(a->single_word),
-               bool_json(a->normalized));
+               bool_json(a->normalized),
+               a->verbatim ? ",\"verbatim\":true" : "");
 }
 
 void conv_begin(struct conv *c) {

@@ -12,7 +12,10 @@
  * Both kinds merge the two neighbours whose union ranks first, wherever it was
  * cut, the leftmost of equals. tokenizer.json ranks each cut by itself, so the
  * model says "tied_merges": true, a key of ours: merges in a row that make the
- * same token share one rank. Any thread.
+ * same token share one rank. Other keys of ours carry what SentencePiece does
+ * otherwise than any pipeline of tokenizer.json: normalizer and decoder of type
+ * "SentencePiece"; "verbatim": true of an added token that is sought in
+ * normalised text as it is; "piece_types" of a Unigram model. Any thread.
  */
 #ifndef FETTLE_CORE_TEXT_CONVERT_H
 #define FETTLE_CORE_TEXT_CONVERT_H

@@ -19,7 +19,7 @@ struct conv_added {
     size_t len;
     char *own; /* the text, when it was made up here */
     int64_t id;
-    bool special, lstrip, rstrip, single_word, normalized;
+    bool special, lstrip, rstrip, single_word, normalized, verbatim;
 };
 
 /* A tokenizer that is being written: tokens by id, ids by bytes. */

@@ -85,6 +85,8 @@ static struct wire wire_of(const struct field *f) {
 enum { SP_NORMAL = 1, SP_UNKNOWN, SP_CONTROL, SP_USER, SP_UNUSED, SP_BYTE };
 enum { SP_UNIGRAM = 1, SP_BPE, SP_WORD, SP_CHAR };
 
+static const char type_letters[] = " NUCD-B"; /* unigram.h */
+
 struct piece_info {
     float score;
     uint64_t type;
@@ -192,9 +194,6 @@ static int check_model(const struct sp *m, struct err *err) {
                        m->model_type == SP_WORD ? "WORD" : "CHAR");
     if (m->model_type != SP_UNIGRAM && m->model_type != SP_BPE)
         return err_set(err, ERR_INVAL, "trainer_spec: bad model_type");
-    if (m->at_end)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "treat_whitespace_as_suffix is not supported");
     return 0;
 }
 
@@ -220,45 +219,45 @@ static int read_model(struct sp *m, const char *data, size_t len,
 
 /* ---- writing ---- */
 
-#define SPACE_MARK "\xe2\x96\x81"
-#define LEADING_SPACES 1000 /* that a collapsing model does not say: all */
+static const char *bool_json(bool b) { return b ? "true" : "false"; }
+
+/* What normalizer and decoder both have to know. */
+static void write_spaces(const struct sp *m) {
+    buf_printf(m->c.out,
+               "\"type\":\"SentencePiece\",\"add_dummy_prefix\":%s,"
+               "\"remove_extra_whitespaces\":%s",
+               bool_json(m->dummy_prefix), bool_json(m->collapse));
+}
 
 static void write_normalizer(const struct sp *m) {
     struct buf *out = m->c.out;
-    buf_puts(out, ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
-    size_t begin = out->len;
+    const char *comma = "";
+    buf_puts(out, ",\"normalizer\":{");
+    write_spaces(m);
+    buf_printf(out,
+               ",\"escape_whitespaces\":%s,"
+               "\"treat_whitespace_as_suffix\":%s",
+               bool_json(m->escape), bool_json(m->at_end));
     if (m->charsmap_len) {
-        buf_puts(out, "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"");
+        buf_puts(out, ",\"precompiled_charsmap\":\"");
         base64_encode(out, m->charsmap, m->charsmap_len);
-        buf_puts(out, "\"},");
+        buf_puts(out, "\"");
     }
-    if (m->collapse)
-        buf_puts(out, "{\"type\":\"Replace\",\"pattern\":{\"Regex\":"
-                      "\"\\\\A +| +\\\\z\"},\"content\":\"\"},"
-                      "{\"type\":\"Replace\",\"pattern\":{\"Regex\":"
-                      "\" {2,}\"},\"content\":\" \"},");
-    if (m->dummy_prefix)
-        buf_puts(out, "{\"type\":\"Prepend\",\"prepend\":\" \"},");
-    if (m->escape)
-        buf_puts(out, "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},"
-                      "\"content\":\"" SPACE_MARK "\"},");
-    if (out->len > begin)
-        out->len--; /* the last comma */
+    buf_puts(out, ",\"user_defined\":[");
+    for (size_t i = 0; i < m->c.n; i++) {
+        if (m->info[i].type != SP_USER)
+            continue;
+        buf_puts(out, comma);
+        conv_string(out, m->c.token[i].s, m->c.token[i].len);
+        comma = ",";
+    }
     buf_puts(out, "]}");
 }
 
 static void write_decoder(const struct sp *m) {
-    buf_puts(m->c.out,
-             ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":["
-             "{\"type\":\"Replace\",\"pattern\":{\"String\":\"" SPACE_MARK
-             "\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
-             "{\"type\":\"Fuse\"}");
-    if (m->dummy_prefix || m->collapse)
-        buf_printf(m->c.out,
-                   ",{\"type\":\"Strip\",\"content\":\" \","
-                   "\"start\":%d,\"stop\":0}",
-                   m->collapse ? LEADING_SPACES : 1);
-    buf_puts(m->c.out, "]}");
+    buf_puts(m->c.out, ",\"decoder\":{");
+    write_spaces(m);
+    buf_puts(m->c.out, "}");
 }
 
 static void write_unigram(const struct sp *m) {
@@ -270,7 +269,10 @@ static void write_unigram(const struct sp *m) {
         conv_string(out, m->c.token[i].s, m->c.token[i].len);
         buf_printf(out, ",%.17g]", (double)m->info[i].score);
     }
-    buf_puts(out, "]");
+    buf_puts(out, "],\"piece_types\":\"");
+    for (size_t i = 0; i < m->c.n; i++)
+        buf_u8(out, (uint8_t)type_letters[m->info[i].type]);
+    buf_puts(out, "\"");
 }
 
 struct ranked {
@@ -313,8 +315,11 @@ static void add_tokens(struct sp *m) {
         struct conv_added a = {.text = m->c.token[i].s,
                                .len = m->c.token[i].len,
                                .id = (int64_t)i,
-                               .special = type != SP_USER};
-        if (type != SP_NORMAL && type != SP_BYTE)
+                               .special = type != SP_USER,
+                               .normalized = type == SP_USER,
+                               .verbatim = type == SP_USER};
+        bool is_word = type == SP_USER && m->model_type == SP_UNIGRAM;
+        if (type != SP_NORMAL && type != SP_BYTE && !is_word)
             conv_add(&m->c, a);
     }
     /* what a checkpoint added behind the pieces */
@@ -341,7 +346,7 @@ static void write_json(struct sp *m) {
     conv_post(&m->c, default_bos(m->c.config));
     write_decoder(m);
     buf_printf(m->c.out, ",\"model\":{\"byte_fallback\":%s,",
-               m->byte_fallback ? "true" : "false");
+               bool_json(m->byte_fallback));
     if (m->model_type == SP_UNIGRAM)
         write_unigram(m);
     else

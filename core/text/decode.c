@@ -177,6 +177,45 @@ static void run_fallback(const struct step *s, const struct parts *in,
     parts_release(&raw);
 }
 
+/* SentencePiece's bytes: a character, or U+FFFD for a byte. */
+static void sp_flush(struct parts *raw, struct parts *out) {
+    for (size_t i = 0, n; i < raw->len; i += n) {
+        for (n = 1; n < 4 && i + n < raw->len && !utf8_ok(raw->s + i, n);)
+            n++;
+        bool ok = utf8_ok(raw->s + i, n);
+        n = ok ? n : 1;
+        parts_put(out, ok ? raw->s + i : "\xef\xbf\xbd", ok ? n : 3);
+    }
+    parts_clear(raw);
+}
+
+/* Its decoder as it is: with white space removed (flag) a mark less of each
+ * token before there is text, else of the first that has one. */
+static void run_sentencepiece(const struct step *s, const struct parts *in,
+                              struct parts *out) {
+    static const char mark[] = "\xe2\x96\x81";
+    struct parts raw = {0};
+    bool strip = s->start;
+    for (size_t i = 0; i < in->n; i++) {
+        struct part p = part_at(in, i);
+        int b = fallback_byte(p);
+        if (b >= 0) {
+            parts_put(&raw, &(char){(char)b}, 1);
+            continue;
+        }
+        sp_flush(&raw, out);
+        strip = strip && out->len == 0;
+        if (strip && p.len >= 3 && memcmp(p.s, mark, 3) == 0) {
+            p = (struct part){p.s + 3, p.len - 3};
+            strip = s->flag;
+        }
+        put_replaced(out, p, mark, " ", true);
+    }
+    sp_flush(&raw, out);
+    parts_cut(out);
+    parts_release(&raw);
+}
+
 static void run_fuse(const struct step *s, const struct parts *in,
                      struct parts *out) {
     (void)s;
@@ -342,6 +381,16 @@ static int load_strip(struct step *s, const json_t *j, struct err *err) {
     return *s->text ? 0 : err_set(err, ERR_INVAL, "Strip of nothing");
 }
 
+static int load_sentencepiece(struct step *s, const json_t *j,
+                              struct err *err) {
+    bool dummy;
+    if (json_get_bool(j, "add_dummy_prefix", &dummy, true, err) < 0 ||
+        json_get_bool(j, "remove_extra_whitespaces", &s->flag, true, err) < 0)
+        return -1;
+    s->start = dummy || s->flag;
+    return 0;
+}
+
 static int load_replace(struct step *s, const json_t *j, struct err *err) {
     s->norm = norm_new(j, err);
     return s->norm ? 0 : -1;
@@ -390,6 +439,7 @@ static const struct {
     {"WordPiece", load_wordpiece, run_wordpiece},
     {"BPEDecoder", load_bpe, run_bpe},
     {"CTC", load_ctc, run_ctc},
+    {"SentencePiece", load_sentencepiece, run_sentencepiece}, /* convert.h */
 };
 #define N_STEPS (sizeof steps / sizeof *steps)
 

@@ -292,19 +292,25 @@ static double *load_scores(struct tok *t, const struct file *f,
 }
 
 static int load_unigram(struct tok *t, const struct file *f, struct err *err) {
-    int64_t unk;
-    bool fallback;
-    if (json_get_int(f->model, "unk_id", &unk, -1, err) < 0 ||
-        json_get_bool(f->model, "byte_fallback", &fallback, false, err) < 0)
+    struct unigram_conf c = {.vocab = &t->vocab};
+    if (json_get_int(f->model, "unk_id", &c.unk, -1, err) < 0 ||
+        json_get_bool(f->model, "byte_fallback", &c.byte_fallback, false, err) <
+            0 ||
+        json_get_str(f->model, "piece_types", &c.types, NULL, err) < 0)
         return -1;
     double *score = load_scores(t, f, err);
+    uint32_t n = vocab_size(&t->vocab);
     if (!score)
         return -1;
-    if (unk >= (int64_t)vocab_size(&t->vocab))
+    c.score = score;
+    if (c.unk >= (int64_t)n)
         err_set(err, ERR_INVAL, "unk_id %lld: the vocabulary has %u",
-                (long long)unk, vocab_size(&t->vocab));
+                (long long)c.unk, n);
+    else if (c.types && strlen(c.types) != n)
+        err_set(err, ERR_INVAL, "%zu piece_types for %u pieces",
+                strlen(c.types), n);
     else
-        t->unigram = unigram_new(&t->vocab, score, unk, fallback, err);
+        t->unigram = unigram_new(&c, err);
     free(score);
     return t->unigram ? 0 : -1;
 }
@@ -375,7 +381,8 @@ static int load_token(struct tok *t, const json_t *e, struct err *err) {
         json_get_bool(e, "lstrip", &a.lstrip, false, err) < 0 ||
         json_get_bool(e, "rstrip", &a.rstrip, false, err) < 0 ||
         json_get_bool(e, "single_word", &a.single_word, false, err) < 0 ||
-        json_get_bool(e, "normalized", &a.normalized, !a.special, err) < 0)
+        json_get_bool(e, "normalized", &a.normalized, !a.special, err) < 0 ||
+        json_get_bool(e, "verbatim", &a.verbatim, false, err) < 0)
         return -1;
     if (!content)
         return err_set(err, ERR_INVAL, "no content");

@@ -55,6 +55,7 @@ struct step {
     struct regex *regex;
     struct precompiled *map;
     bool (*keep)(uint32_t c); /* characters that stay */
+    struct sp_norm *sp;
 };
 
 struct norm {
@@ -583,6 +584,116 @@ static void run_precompiled(const struct step *st, struct norm_buf *b) {
     edit_end(b);
 }
 
+/* ---- SentencePiece's own, for what convert_sp.c writes ---- */
+
+struct word {
+    char *s; /* owned */
+    size_t len;
+};
+
+struct sp_norm {
+    struct precompiled *map; /* NULL: none */
+    bool dummy_prefix, collapse, escape;
+    bool at_end;       /* the dummy stands there */
+    struct word *word; /* (n) user-defined pieces, which stay as they are: by
+                        * first byte, the longest first */
+    size_t n;
+    uint32_t from[257]; /* those that begin with byte b */
+};
+
+static void sp_norm_free(struct sp_norm *m) {
+    if (!m)
+        return;
+    for (size_t i = 0; i < m->n; i++)
+        free(m->word[i].s);
+    free(m->word);
+    precompiled_free(m->map);
+    free(m);
+}
+
+/* What the text at `at` begins with, and what becomes of it. */
+struct rewrite {
+    size_t used;
+    const char *s;
+    size_t len;
+    struct span from;
+};
+
+static struct rewrite sp_next(const struct sp_norm *m, const struct norm_buf *b,
+                              size_t at) {
+    const char *text = b->text + at;
+    size_t left = b->len - at;
+    struct rewrite w = {.s = NULL};
+    uint32_t c;
+    unsigned byte = (unsigned char)*text;
+    for (uint32_t i = m->from[byte]; !w.s && i < m->from[byte + 1]; i++)
+        if (m->word[i].len <= left &&
+            memcmp(text, m->word[i].s, m->word[i].len) == 0)
+            w = (struct rewrite){m->word[i].len, text, m->word[i].len, {0, 0}};
+    if (!w.s && m->map)
+        w.s = precompiled_longest(m->map, text, left, &w.used, &w.len);
+    if (!w.s) {
+        w.s = text;
+        w.used = w.len = (size_t)uni_get(text, &c);
+    }
+    w.from =
+        (struct span){edit_span(b, at).from, edit_span(b, at + w.used - 1).to};
+    return w;
+}
+
+static void sp_put(const struct sp_norm *m, struct norm_buf *b,
+                   const struct rewrite *w) {
+    struct side *s = &b->side[b->to];
+    edit_room(b, 3 * w->len);
+    for (size_t i = 0, n; i < w->len; i++, s->n += n) {
+        bool mark = m->escape && w->s[i] == ' ';
+        n = mark ? 3 : 1;
+        memcpy(s->text + s->n, mark ? "\xe2\x96\x81" : w->s + i, n);
+        for (size_t k = 0; b->want_at && k < n; k++)
+            s->at[s->n + k] = w->from;
+    }
+}
+
+static void sp_dummy(const struct sp_norm *m, struct norm_buf *b, uint32_t at) {
+    sp_put(m, b, &(struct rewrite){0, " ", 1, {at, at}});
+}
+
+static void sp_trim(const struct sp_norm *m, struct norm_buf *b) {
+    struct side *s = &b->side[b->to];
+    const char *mark = m->escape ? "\xe2\x96\x81" : " ";
+    size_t n = strlen(mark);
+    while (s->n >= n && memcmp(s->text + s->n - n, mark, n) == 0)
+        s->n -= n;
+}
+
+static void run_sentencepiece(const struct step *st, struct norm_buf *b) {
+    const struct sp_norm *m = st->sp;
+    struct rewrite w;
+    size_t at = 0;
+    edit_begin(b);
+    for (; m->collapse && at < b->len; at += w.used) {
+        w = sp_next(m, b, at);
+        if (w.len != 1 || *w.s != ' ')
+            break;
+    }
+    bool dummy = m->dummy_prefix && at < b->len;
+    if (dummy && !m->at_end)
+        sp_dummy(m, b, edit_span(b, at).from);
+    for (bool space = m->collapse; at < b->len; at += w.used) {
+        w = sp_next(m, b, at);
+        for (; space && w.len && *w.s == ' '; w.len--)
+            w.s++;
+        if (w.len)
+            space = m->collapse && w.s[w.len - 1] == ' ';
+        sp_put(m, b, &w);
+    }
+    if (m->collapse)
+        sp_trim(m, b);
+    if (dummy && m->at_end)
+        sp_dummy(m, b, edit_span(b, b->len - 1).to);
+    edit_end(b);
+}
+
 /* ---- configuration ---- */
 
 static struct step *
@@ -725,6 +836,52 @@ static int conf_precompiled(struct norm *n, const json_t *j, struct err *err) {
     return st->map ? 0 : -1;
 }
 
+static int by_byte(const void *x, const void *y) {
+    const struct word *a = x, *b = y;
+    int d = (unsigned char)*a->s - (unsigned char)*b->s;
+    return d ? d : (a->len < b->len) - (a->len > b->len);
+}
+
+static void sp_words(struct sp_norm *m, const json_t *words) {
+    size_t i;
+    json_t *e;
+    m->word = calloc(json_array_size(words) + 1, sizeof *m->word);
+    CHECK(m->word, "out of memory for a normalizer");
+    json_array_foreach((json_t *)words, i, e) {
+        struct word *w = &m->word[m->n];
+        if (json_string_length(e) == 0)
+            continue;
+        w->s = dup_text(e, &w->len);
+        m->n++;
+    }
+    qsort(m->word, m->n, sizeof *m->word, by_byte);
+    for (uint32_t b = 0, k = 0; b <= 256; b++) {
+        m->from[b] = k;
+        while (k < m->n && (unsigned char)m->word[k].s[0] == b)
+            k++;
+    }
+}
+
+static int conf_sentencepiece(struct norm *n, const json_t *j,
+                              struct err *err) {
+    const json_t *map = json_object_get(j, "precompiled_charsmap");
+    struct step *st = step_add(n, run_sentencepiece, err);
+    if (!st)
+        return -1;
+    st->sp = calloc(1, sizeof *st->sp);
+    CHECK(st->sp, "out of memory for a normalizer");
+    st->sp->dummy_prefix = flag(j, "add_dummy_prefix", true);
+    st->sp->collapse = flag(j, "remove_extra_whitespaces", true);
+    st->sp->at_end = flag(j, "treat_whitespace_as_suffix", false);
+    st->sp->escape = flag(j, "escape_whitespaces", true);
+    sp_words(st->sp, json_object_get(j, "user_defined"));
+    if (!json_is_string(map))
+        return 0;
+    st->sp->map =
+        precompiled_new(json_string_value(map), json_string_length(map), err);
+    return st->sp->map ? 0 : -1;
+}
+
 static int conf_any(struct norm *n, const json_t *j, int depth,
                     struct err *err);
 
@@ -758,6 +915,7 @@ static int conf_any(struct norm *n, const json_t *j, int depth,
         {"Nmt", conf_nmt},
         {"Precompiled", conf_precompiled},
         {"ByteLevel", conf_bytes},
+        {"SentencePiece", conf_sentencepiece}, /* ours: convert.h */
     };
     const char *type = json_string_value(json_object_get(j, "type"));
     if (type && strcmp(type, "Sequence") == 0)
@@ -787,6 +945,7 @@ void norm_free(struct norm *n) {
         free(n->step[i].literal);
         regex_free(n->step[i].regex);
         precompiled_free(n->step[i].map);
+        sp_norm_free(n->step[i].sp);
     }
     free(n);
 }

@@ -82,28 +82,56 @@ static uint32_t unit_offset(uint32_t u) {
     return (u >> 10) << ((u & 1u << 9) >> 6);
 }
 
-const char *precompiled_find(const struct precompiled *p, const char *text,
-                             size_t len, size_t *out_len) {
+/* The text that a node stands for; NULL: none. */
+static const char *node_text(const struct precompiled *p, uint32_t node,
+                             size_t *len) {
+    uint32_t at = node < p->n_units ? p->unit[node] & 0x7fffffffu : ~0u;
+    /* (a value in the middle of a character was never written) */
+    if (at >= p->texts_len || (p->texts[at] & 0xc0) == 0x80)
+        return NULL;
+    *len = strnlen(p->texts + at, p->texts_len - at);
+    return p->texts + at;
+}
+
+/* The first known beginning of text, or the last. */
+static const char *find(const struct precompiled *p, const char *text,
+                        size_t len, bool longest, size_t *used,
+                        size_t *out_len) {
     uint32_t node = unit_offset(p->unit[0]);
+    const char *best = NULL;
     for (size_t i = 0; i < len && text[i]; i++) {
         uint8_t c = (uint8_t)text[i];
         node ^= c;
         if (node >= p->n_units)
-            return NULL;
+            break;
         uint32_t u = p->unit[node];
         if ((u & (1u << 31 | 0xff)) != c)
-            return NULL;
+            break;
         node ^= unit_offset(u);
         if (!(u >> 8 & 1))
             continue;
-        uint32_t at = node < p->n_units ? p->unit[node] & 0x7fffffffu : ~0u;
-        /* (a value in the middle of a character was never written) */
-        if (at >= p->texts_len || (p->texts[at] & 0xc0) == 0x80)
-            return NULL;
-        *out_len = strnlen(p->texts + at, p->texts_len - at);
-        return p->texts + at;
+        size_t n;
+        const char *one = node_text(p, node, &n);
+        if (one) {
+            best = one;
+            *used = i + 1;
+            *out_len = n;
+        }
+        if (!longest)
+            break;
     }
-    return NULL;
+    return best;
+}
+
+const char *precompiled_find(const struct precompiled *p, const char *text,
+                             size_t len, size_t *out_len) {
+    size_t used;
+    return find(p, text, len, false, &used, out_len);
+}
+
+const char *precompiled_longest(const struct precompiled *p, const char *text,
+                                size_t len, size_t *used, size_t *out_len) {
+    return find(p, text, len, true, used, out_len);
 }
 
 /* Does a cluster end between a and b? utf8proc may be too old for marks of

@@ -19,6 +19,9 @@ void precompiled_free(struct precompiled *p);
  * NULL: none is known. */
 const char *precompiled_find(const struct precompiled *p, const char *text,
                              size_t len, size_t *out_len);
+/* The same of the longest known beginning, *used bytes. */
+const char *precompiled_longest(const struct precompiled *p, const char *text,
+                                size_t len, size_t *used, size_t *out_len);
 /* The end of the cluster (grapheme) that begins at `at`; its characters. */
 size_t precompiled_cluster(const char *text, size_t at, size_t len, int *chars);
 

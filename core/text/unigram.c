@@ -10,6 +10,7 @@
 
 #include "core/text/unicode.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ struct unigram {
     double *score; /* (vocab_size) */
     double unk_score;
     int64_t unk;
-    bool byte_fallback;
+    bool byte_fallback, float32;
     uint32_t fallback[256];
     struct sorted *token; /* (n) */
     uint32_t n;
@@ -63,30 +64,54 @@ static void sort_tokens(struct unigram *u) {
     }
 }
 
-struct unigram *unigram_new(const struct vocab *v, const double *score,
-                            int64_t unk, bool byte_fallback, struct err *err) {
+/* A piece that a user defined gets so much that it is mostly taken: the best
+ * score for each of its bytes; the best one is never below 0. */
+static double score_of(const struct unigram_conf *c, uint32_t id, float best) {
+    size_t len;
+    if (!c->types || c->types[id] != 'D' || !vocab_text(c->vocab, id, &len))
+        return c->score[id];
+    return (double)((float)len * best) - 0.1;
+}
+
+/* Copies the scores; of SentencePiece's only normal ones count as the least
+ * and the best. */
+static int load_scores(struct unigram *u, const struct unigram_conf *c,
+                       struct err *err) {
+    double least = INFINITY, best = (double)FLT_MIN;
+    for (uint32_t i = 0; i < vocab_size(c->vocab); i++) {
+        bool normal = !c->types || c->types[i] == 'N';
+        least = normal && c->score[i] < least ? c->score[i] : least;
+        best = normal && c->score[i] > best ? c->score[i] : best;
+    }
+    for (uint32_t i = 0; i < vocab_size(c->vocab); i++) {
+        bool is_word = !c->types || strchr("ND", c->types[i]);
+        u->score[i] = score_of(c, i, (float)best);
+        if (is_word && token_put(u, i, err) < 0)
+            return -1;
+    }
+    u->unk_score = least - UNK_PENALTY;
+    return 0;
+}
+
+struct unigram *unigram_new(const struct unigram_conf *c, struct err *err) {
     struct unigram *u = calloc(1, sizeof *u);
-    uint32_t n = vocab_size(v);
-    double least = INFINITY;
+    uint32_t n = vocab_size(c->vocab);
     CHECK(u, "out of memory for a tokenizer");
-    *u = (struct unigram){
-        .vocab = v, .unk = unk, .byte_fallback = byte_fallback};
+    *u = (struct unigram){.vocab = c->vocab,
+                          .unk = c->unk,
+                          .byte_fallback = c->byte_fallback,
+                          .float32 = c->types != NULL};
     u->score = calloc(n + 1, sizeof *u->score);
     u->token = calloc(n + 1, sizeof *u->token);
     CHECK(u->score && u->token, "out of memory for a tokenizer");
-    for (uint32_t i = 0; i < n; i++) {
-        u->score[i] = score[i];
-        least = score[i] < least ? score[i] : least;
-        if (token_put(u, i, err) < 0) {
-            unigram_free(u);
-            return NULL;
-        }
+    if (load_scores(u, c, err) < 0) {
+        unigram_free(u);
+        return NULL;
     }
-    u->unk_score = least - UNK_PENALTY;
     for (unsigned i = 0; i < 256; i++) {
         char code[8];
         int k = snprintf(code, sizeof code, "<0x%02X>", i);
-        u->fallback[i] = vocab_find(v, code, (size_t)k);
+        u->fallback[i] = vocab_find(c->vocab, code, (size_t)k);
     }
     sort_tokens(u);
     return u;
@@ -125,6 +150,8 @@ static void offer(struct path *p, size_t from, size_t to, double score,
                   uint32_t id) {
     struct node *n = &p->node[to];
     score += p->node[from].score;
+    if (p->u->float32)
+        score = (double)(float)score;
     if (n->from == UINT32_MAX || score > n->score)
         *n = (struct node){score, (uint32_t)from, id};
 }
@@ -165,11 +192,14 @@ static bool offer_all(struct path *p, size_t at, size_t first) {
 }
 
 /* A range is known by its text: a run of unknown characters may be a token,
- * too. */
-static void put(const struct path *p, uint32_t from, uint32_t to,
+ * too; to SentencePiece by its id. */
+static void put(const struct path *p, uint32_t id, uint32_t from, uint32_t to,
                 struct tok_pieces *out) {
     const struct unigram *u = p->u;
-    uint32_t id = vocab_find(u->vocab, p->s + from, to - from);
+    if (!u->float32)
+        id = vocab_find(u->vocab, p->s + from, to - from);
+    else if (id == UNKNOWN)
+        id = VOCAB_NONE;
     bool bytes = u->byte_fallback;
     if (id != VOCAB_NONE && !(p->banned && p->banned[id])) {
         tok_pieces_push(out, (struct tok_piece){id, from, to});
@@ -198,7 +228,7 @@ static void put_path(const struct path *p, struct tok_pieces *out) {
             tok_pieces_push(&ranges, (struct tok_piece){id, from, to});
     }
     for (size_t i = ranges.n; i-- > 0;)
-        put(p, ranges.at[i].start, ranges.at[i].end, out);
+        put(p, ranges.at[i].id, ranges.at[i].start, ranges.at[i].end, out);
     free(ranges.at);
 }
 

@@ -1,7 +1,7 @@
 /*
  * unigram - the cut of a piece whose tokens' scores add up to most.
  *
- *     struct unigram *u = unigram_new(&vocab, score, unk, false, &err);
+ *     struct unigram *u = unigram_new(&conf, &err);
  *     unigram_encode(u, banned, "text", 4, &pieces);
  *
  * Immutable, shared by threads. Borrows the vocabulary.
@@ -12,10 +12,18 @@
 #include "core/err.h"
 #include "core/text/vocab.h"
 
+struct unigram_conf {
+    const struct vocab *vocab;
+    const double *score; /* (vocab_size) */
+    int64_t unk;         /* its id, -1 = what has no token is dropped */
+    bool byte_fallback;
+    /* (vocab_size) as SentencePiece: N normal, D defined by the user, else
+     * text never matches; and its sums are in float32. NULL: as Hugging
+     * Face's. */
+    const char *types;
+};
 struct unigram;
-/* score: (vocab_size). unk: its id, -1 = what has no token is dropped. */
-struct unigram *unigram_new(const struct vocab *v, const double *score,
-                            int64_t unk, bool byte_fallback, struct err *err);
+struct unigram *unigram_new(const struct unigram_conf *c, struct err *err);
 void unigram_free(struct unigram *u);
 bool unigram_is_unk(const struct unigram *u, uint32_t id);
 /* banned: (vocab_size) ids that text may not become, or NULL. */

@@ -280,6 +280,30 @@ static void check_offset_rows(const json_t *j, void *arg) {
     free(dir);
 }
 
+static void check_pieces(const json_t *j, void *arg) {
+    const struct tok *t = arg;
+    const json_t *text = json_object_get(j, "text"), *kept;
+    struct tok_ids ids = {0};
+    tok_encode(t, json_string_value(text), json_string_length(text), 0, &ids);
+    same_ids(&ids, kept = json_object_get(j, "ids"), json_string_value(text));
+    same_text(t, kept, true, json_object_get(j, "decoded"));
+    free(ids.id);
+}
+
+/* With pieces that a user defined: behind a dummy prefix, before one at the
+ * end, in text whose white space goes. */
+START_TEST(sentencepiece_models_give_its_ids_and_text) {
+    const char *name = _i ? "unigram" : "bpe";
+    char *dir = fs_path("tests/golden/sentencepiece/%s", name);
+    char *path = fs_path("%s/vectors.jsonl", dir);
+    struct tok *t = open_tok(dir);
+    ck_assert_int_eq(each_line(path, check_pieces, t), 30);
+    tok_close(t);
+    free(path);
+    free(dir);
+}
+END_TEST
+
 START_TEST(tokens_cover_the_characters_that_hugging_face_says) {
     ck_assert_int_eq(
         each_line(TOKENIZERS "/offsets.jsonl", check_offset_rows, NULL), 26);
@@ -387,6 +411,7 @@ Suite *text_golden_suite(void) {
     tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, tokenizer_gives_hugging_faces_ids_and_text, 0,
                         N_TOKENIZERS);
+    tcase_add_loop_test(tc, sentencepiece_models_give_its_ids_and_text, 0, 2);
     tcase_add_test(tc, tokens_cover_the_characters_that_hugging_face_says);
     tcase_add_test(tc, ids_one_by_one_give_the_text_of_decode_stream);
     tcase_add_test(tc, a_stream_of_broken_characters_is_bounded_and_flushed);

@@ -116,6 +116,12 @@ static const char *const seeds[] = {
          "\"type\":\"Unigram\",\"unk_id\":0,\"byte_fallback\":false,\"vocab\":"
          "[[\"<unk>\",0.0],[\"\xe2\x96\x81\",-2.5],[\"a\",-1],[\"aaa\","
          "-1.5],[\"x\",-7e0]]"),
+    SEED(ADDED("2", "aa", "\"normalized\":true,\"verbatim\":true"),
+         "\"normalizer\":{\"type\":\"SentencePiece\",\"user_defined\":[\"aa\","
+         "\" b\"]},\"decoder\":{\"type\":\"SentencePiece\"}",
+         "\"type\":\"Unigram\",\"unk_id\":0,\"byte_fallback\":true,\"vocab\":"
+         "[[\"<unk>\",0.0],[\"\xe2\x96\x81\",-2.5],[\"aa\",-1],[\"a\",-1.5],"
+         "[\"<0x41>\",0]],\"piece_types\":\"UNDNB\""),
     SEED("",
          "\"normalizer\":{\"type\":\"BertNormalizer\",\"lowercase\":true},"
          "\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},\"decoder\":{"

@@ -20,7 +20,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import unicodedata
 
 os.environ["RUST_BACKTRACE"] = "0"
 
@@ -187,17 +186,10 @@ def of_sentencepiece(path):
     p = sentencepiece.SentencePieceProcessor(model_file=path)
     pieces = [(p.id_to_piece(i), p.is_control(i) or p.is_unknown(i)) for i in range(p.get_piece_size())]
     control = [s for s, is_control in pieces if is_control]
-    maps = "①" not in p.normalize("①")
-    unigram = any(p.get_score(i) % 1 for i in range(len(pieces)))
-    odd = re.compile(r"(.{1,4})\1", re.S)
 
     def encode(s):
-        """None: not comparable. Control tokens in a text are none here, Hugging Face's charsmap goes cluster by cluster,
-        its Unigram takes <0x41> in a text for that piece, and here sums of equal scores are float32."""
-        if any(c in s for c in control) or unigram and ("<0x" in s or odd.search(s)) or maps and (
-                unicodedata.normalize("NFKC", s) != s or any(unicodedata.category(c)[0] in "MCZ" and c != " " for c in s)):
-            return None
-        return p.encode(s)
+        """None: not comparable, control tokens in a text are none there."""
+        return None if any(c in s for c in control) else p.encode(s)
     return encode, p.decode, [s.replace("▁", " ") for s, is_control in pieces if not is_control], [], {p.unk_id()}
 
 
