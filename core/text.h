@@ -27,6 +27,8 @@ struct tok;
  * model; NOTFOUND when there is none; UNSUPPORTED names what this program
  * lacks. */
 struct tok *tok_open(const char *dir, struct err *err);
+/* The name of the file in DIR that tok_open() reads, free() it; NULL: none. */
+char *tok_file(const char *dir);
 void tok_close(struct tok *t);
 int32_t tok_size(const struct tok *t); /* one above the highest id */
 /* Id of a token by its exact content, -1 = none. */

@@ -181,27 +181,40 @@ int cli_ckpt_rm(struct cli *c, struct err *err) {
 
 /* ---- models ---- */
 
-json_t *cli_model_probe(const char *name, const char *dir, struct err *err) {
+static json_t *probe_weights(const char *name, const char *dir,
+                             struct err *err) {
     struct kern *k = NULL;
-    char *real = realpath(dir, NULL);
-    if (!real) {
-        err_sys(err, "add model %s: %s", name, dir);
-        return NULL;
-    }
     int rc = kern_open(&k, &(struct kern_opts){.device = "cpu", .threads = 1});
-    struct model *m = rc ? NULL : model_open(real, k, err);
+    struct model *m = rc ? NULL : model_open(dir, k, err);
     json_t *body = NULL;
     if (rc) {
         err_kern(err, rc, "cpu");
     } else if (m) {
         const struct conf *conf = model_conf(m);
-        body = json_pack("{s:s, s:s, s:s, s:I}", "name", name, "dir", real,
+        body = json_pack("{s:s, s:s, s:s, s:I}", "name", name, "dir", dir,
                          "family", conf->family, "params",
                          (json_int_t)conf_params(conf));
     }
     model_close(m);
     if (k)
         k->ops->close(k);
+    return body;
+}
+
+/* Without config.json a tokenizer is enough, for what needs no weights. */
+json_t *cli_model_probe(const char *name, const char *dir, struct err *err) {
+    char *real = realpath(dir, NULL);
+    if (!real) {
+        err_sys(err, "add model %s: %s", name, dir);
+        return NULL;
+    }
+    char *conf = fs_path("%s/config.json", real), *tok = tok_file(real);
+    json_t *body = tok && !fs_exists(conf)
+                       ? json_pack("{s:s, s:s, s:s}", "name", name, "dir", real,
+                                   "family", "tokenizer")
+                       : probe_weights(name, real, err);
+    free(conf);
+    free(tok);
     free(real);
     return body;
 }
@@ -227,10 +240,13 @@ int cli_model_add(struct cli *c, struct err *err) {
         return -1;
     }
     char *kept = fs_path("%s", dir);
+    bool is_words = !json_object_get(body, "params");
     int rc = call(c, "POST", "/fettle/v1/models", body, "added", err);
     if (rc == 0 && !no_text.code)
         cli_parity_add(c, c->arg[0], kept);
     free(kept);
+    if (rc == 0 && is_words)
+        c->note("fettle: no config.json: for text only\n");
     if (rc == 0 && no_text.code) {
         c->note("fettle: text will not work: ");
         c->note(no_text.msg);

@@ -8,6 +8,7 @@
 #include "core/json.h"
 #include "core/model.h"
 #include "core/recipe.h"
+#include "core/text.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -444,9 +445,8 @@ char *cli_model_dir(struct cli *c, const char *target, struct err *err) {
 char *cli_text_dir(struct cli *c, const char *target, struct err *err) {
     struct err no = {0};
     char *dir = cli_model_dir(c, target, &no);
-    char *conf = fs_path("%s/config.json", target);
-    char *text = fs_path("%s/tokenizer.json", target);
-    bool is_dir = fs_exists(conf) || fs_exists(text);
+    char *conf = fs_path("%s/config.json", target), *text = tok_file(target);
+    bool is_dir = fs_exists(conf) || text;
     if (!dir && no.code == ERR_NOTFOUND && is_dir)
         dir = fs_path("%s", target);
     else if (!dir)
@@ -494,41 +494,57 @@ static void info_parity(struct cli *c, const char *dir, json_t *j) {
     free(line);
 }
 
+static int info_conf(const char *dir, json_t *j, struct err *err) {
+    struct conf conf;
+    if (conf_read(&conf, dir, err) < 0)
+        return -1;
+    json_t *more = json_pack(
+        "{s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b}", "family",
+        conf.family, "params", (json_int_t)conf_params(&conf), "layers", conf.L,
+        "hidden_size", conf.C, "heads", conf.H, "kv_heads", conf.K, "head_dim",
+        conf.D, "intermediate_size", conf.F, "vocab_size", conf.V, "context",
+        conf.max_pos, "tied", conf.tied);
+    json_object_update(j, more);
+    info_extra(j, &conf);
+    json_decref(more);
+    conf_release(&conf);
+    return 0;
+}
+
+static void info_print(const json_t *j) {
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)j, key, v) {
+        char *text = json_dumps(v, JSON_ENCODE_ANY);
+        printf("%-18s ", key);
+        cli_print_text(json_is_string(v) ? json_string_value(v) : text);
+        putchar('\n');
+        free(text);
+    }
+}
+
+/* A directory may have no more than a tokenizer. */
 int cli_model_info(struct cli *c, struct err *err) {
     char *dir = cli_model_dir(c, c->arg[0], err);
-    struct conf conf;
     if (!dir)
         return -1;
-    int rc = conf_read(&conf, dir, err);
+    char *path = fs_path("%s/config.json", dir), *tok = tok_file(dir);
+    json_t *j = json_pack("{s:s, s:s}", "name", c->arg[0], "dir", dir);
+    bool is_words = tok && !fs_exists(path);
+    int rc = is_words ? 0 : info_conf(dir, j, err);
+    json_object_set_new(j, "tokenizer", json_boolean(tok != NULL));
+    if (tok)
+        json_object_set_new(j, "tokenizer_file", json_string(tok));
     if (rc == 0) {
-        char *tok = fs_path("%s/tokenizer.json", dir);
-        json_t *j = json_pack(
-            "{s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, "
-            "s:b, s:b}",
-            "name", c->arg[0], "dir", dir, "family", conf.family, "params",
-            (json_int_t)conf_params(&conf), "layers", conf.L, "hidden_size",
-            conf.C, "heads", conf.H, "kv_heads", conf.K, "head_dim", conf.D,
-            "intermediate_size", conf.F, "vocab_size", conf.V, "context",
-            conf.max_pos, "tied", conf.tied, "tokenizer", fs_exists(tok));
-        info_extra(j, &conf);
         info_parity(c, dir, j);
-        const char *key;
-        json_t *v;
-        if (c->json) {
+        if (c->json)
             cli_print_json(json_incref(j), false);
-        } else {
-            json_object_foreach(j, key, v) {
-                char *text = json_dumps(v, JSON_ENCODE_ANY);
-                printf("%-18s ", key);
-                cli_print_text(json_is_string(v) ? json_string_value(v) : text);
-                putchar('\n');
-                free(text);
-            }
-        }
-        json_decref(j);
-        free(tok);
-        conf_release(&conf);
+        else
+            info_print(j);
     }
+    json_decref(j);
+    free(path);
+    free(tok);
     free(dir);
     return rc;
 }

@@ -173,15 +173,7 @@ static int export_to(const char *path, const char *base_dir,
                      enum ckpt_export as, bool is_bf16, const char *out,
                      struct err *err) {
     static const char *const peft[] = {CKPT_ADAPTER_CONF, CKPT_ADAPTER};
-    static const char *const full[] = {"config.json",
-                                       CKPT_MODEL,
-                                       "generation_config.json",
-                                       "tokenizer.json",
-                                       "chat_template.jinja",
-                                       "tokenizer_config.json",
-                                       "special_tokens_map.json",
-                                       "tokenizer.model",
-                                       "tiktoken.model"};
+    static const char *const full[] = {"config.json", CKPT_MODEL};
     struct manifest m;
     if (ckpt_verify(path, &m, err) < 0)
         return -1;
@@ -196,8 +188,10 @@ static int export_to(const char *path, const char *base_dir,
     if (!tmp)
         return -1;
     int rc = as == EXPORT_PEFT  ? copy_all(path, tmp, peft, 2, err)
-             : m.lora_rank == 0 ? copy_all(path, tmp, full, 7, err)
+             : m.lora_rank == 0 ? copy_all(path, tmp, full, 2, err)
                                 : merge_write(path, base_dir, tmp, err);
+    if (rc == 0 && as == EXPORT_HF && m.lora_rank == 0)
+        rc = text_files_copy(path, tmp, err);
     if (rc == 0 && as == EXPORT_HF && is_bf16)
         rc = narrow(tmp, err);
     if (rc == 0)

@@ -20,6 +20,8 @@ int manifest_read(const char *dir, struct manifest *m, json_t **files,
 /* adapter_config.json as PEFT wants it. */
 int peft_conf_write(const char *path, const struct manifest *m,
                     const struct trainer *tr, struct err *err);
+/* Copies the tokenizer's files, the chat template and what ends a text. */
+int text_files_copy(const char *from_dir, const char *to_dir, struct err *err);
 /* Copies config.json (dtype float32) and the tokenizer's files. */
 int base_files_copy(const char *base_dir, const char *to, struct err *err);
 

@@ -3,6 +3,7 @@
 
 #include "core/fs.h"
 #include "core/json.h"
+#include "core/text.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -249,21 +250,34 @@ int conf_edit(const char *from_dir, const char *to_dir, const char *key,
     return rc;
 }
 
-int base_files_copy(const char *base_dir, const char *to, struct err *err) {
+static int copy_if_there(const char *from_dir, const char *to_dir,
+                         const char *name, struct err *err) {
+    char *from = fs_path("%s/%s", from_dir, name);
+    char *dest = fs_path("%s/%s", to_dir, name);
+    int rc = fs_exists(from) ? fs_copy_file(from, dest, err) : 0;
+    free(from);
+    free(dest);
+    return rc;
+}
+
+int text_files_copy(const char *from_dir, const char *to_dir, struct err *err) {
     static const char *const names[] = {
         "generation_config.json", "special_tokens_map.json", "tokenizer.json",
         "tokenizer_config.json",  "chat_template.jinja",     "tokenizer.model",
         "tiktoken.model"};
-    int rc = conf_edit(base_dir, to, "dtype", json_string("float32"), err);
-    for (size_t i = 0; rc == 0 && i < sizeof names / sizeof *names; i++) {
-        char *from = fs_path("%s/%s", base_dir, names[i]);
-        char *dest = fs_path("%s/%s", to, names[i]);
-        if (fs_exists(from))
-            rc = fs_copy_file(from, dest, err);
-        free(from);
-        free(dest);
-    }
+    char *other = tok_file(from_dir); /* of which a .tiktoken has any name */
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof names / sizeof *names; i++)
+        rc = copy_if_there(from_dir, to_dir, names[i], err);
+    if (rc == 0 && other)
+        rc = copy_if_there(from_dir, to_dir, other, err);
+    free(other);
     return rc;
+}
+
+int base_files_copy(const char *base_dir, const char *to, struct err *err) {
+    int rc = conf_edit(base_dir, to, "dtype", json_string("float32"), err);
+    return rc < 0 ? rc : text_files_copy(base_dir, to, err);
 }
 
 int space_check(const char *path, int64_t bytes, struct err *err) {

@@ -236,9 +236,7 @@ static bool is_tiktoken(const char *name) {
     return dot && strcmp(dot, ".tiktoken") == 0;
 }
 
-/* The name of the file to convert, the caller's; NULL: there is none. Of
- * several .tiktoken files the first by name. */
-static char *find_name(const char *dir) {
+char *convert_find(const char *dir) {
     static const char *const names[] = {"tiktoken.model", "tokenizer.model"};
     char *best = NULL;
     for (size_t i = 0; i < sizeof names / sizeof *names && !best; i++) {
@@ -270,7 +268,7 @@ static int read_config(const char *dir, json_t **config, struct err *err) {
 }
 
 int convert_dir(const char *dir, struct buf *out, struct err *err) {
-    char *name = find_name(dir), *path = NULL, *data = NULL;
+    char *name = convert_find(dir), *path = NULL, *data = NULL;
     json_t *config = NULL;
     size_t len;
     int rc = -1;

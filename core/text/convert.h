@@ -26,6 +26,9 @@
 
 #define CONVERT_MAX ((size_t)256 << 20)
 
+/* The name of the file in DIR to convert, free() it; NULL: there is none. Of
+ * several .tiktoken files the first by name. */
+char *convert_find(const char *dir);
 /* The tokenizer.json of DIR's tiktoken.model, tokenizer.model or *.tiktoken,
  * appended; names of added tokens from its tokenizer_config.json. NOTFOUND:
  * it has none of them. */

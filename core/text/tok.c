@@ -29,6 +29,13 @@ static int read_file(const char *json, const char *dir, struct buf *out,
     return text ? 0 : -1;
 }
 
+char *tok_file(const char *dir) {
+    char *json = fs_path("%s/tokenizer.json", dir);
+    bool is_json = fs_exists(json);
+    free(json);
+    return is_json ? fs_path("tokenizer.json") : convert_find(dir);
+}
+
 struct tok *tok_open(const char *dir, struct err *err) {
     struct buf b;
     struct err why = {0};
