@@ -22,10 +22,11 @@
 
 struct manifest {
     enum ckpt_kind kind;
-    char base[WIRE_NAME_MAX]; /* base model's registered name */
-    uint64_t step;            /* optimizer steps behind the weights */
-    uint64_t seq;             /* op that saved it, 0 = unknown */
-    uint32_t lora_rank;       /* 0 = full weights */
+    char base[WIRE_NAME_MAX];     /* base model's registered name */
+    char renderer[WIRE_NAME_MAX]; /* of its chats, "" = not told */
+    uint64_t step;                /* optimizer steps behind the weights */
+    uint64_t seq;                 /* op that saved it, 0 = unknown */
+    uint32_t lora_rank;           /* 0 = full weights */
     float lora_alpha;
     uint64_t seed;
     bool train_attn, train_mlp, train_unembed;
@@ -55,6 +56,10 @@ struct ckpt_policy *ckpt_open(const char *path, const struct model *base,
                               struct kern *k, struct err *err);
 void ckpt_close(struct ckpt_policy *p);
 struct policy ckpt_policy(const struct ckpt_policy *p);
+const char *ckpt_renderer(const struct ckpt_policy *p); /* "" = not told */
+/* The renderer of a checkpoint's manifest, "" when there is none or it tells
+ * nothing; free() it. Other files are not looked at. */
+char *ckpt_renderer_of(const char *path);
 
 enum ckpt_export { EXPORT_PEFT, EXPORT_HF };
 /* A directory for others: PEFT's adapter, or a complete HF model (an adapter

@@ -49,9 +49,11 @@ json_t *recipe_config(const struct recipe *r, char *const *words, int n,
                       struct err *err);
 
 /* What can be said before a run is made: reads data and tokenizer, names what
- * is wrong. steps (may be NULL): how many the run will have. */
-int recipe_check(const struct recipe *r, const json_t *config,
-                 const char *model_dir, int64_t *steps, struct err *err);
+ * is wrong. steps (may be NULL): how many the run will have. The config gets
+ * the name of the renderer that "auto" means, which stays the run's and its
+ * checkpoints' whatever a later program would take. */
+int recipe_check(const struct recipe *r, json_t *config, const char *model_dir,
+                 int64_t *steps, struct err *err);
 
 /* What makes examples of the rows of a config's data. In place: row borrows
  * the others. */

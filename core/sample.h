@@ -16,7 +16,7 @@
  * temperature 0 and 1 they are the bits that the trainer's forward pass gives.
  *
  *     struct sched *s = sched_new(&(struct sched_opts){...}, &err);
- *     sched_add(s, id, version, &policy, &op->sample, &err);
+ *     sched_add(s, id, version, &policy, NULL, &op->sample, &err);
  *     while (sched_step(s)) ...          // answers by o->done
  *
  * One thread at a time for one net.
@@ -77,11 +77,11 @@ struct sched *sched_new(const struct sched_opts *o, struct err *err);
 void sched_free(struct sched *s);
 
 /* Takes a request in. `version` is the weights' number: equal numbers mean
- * equal bits, for ever. policy->weights, policy->adapter and op must live
- * until done. */
+ * equal bits, for ever. render: of these weights, NULL = the sampler's. It,
+ * policy->weights, policy->adapter and op must live until done. */
 int sched_add(struct sched *s, uint64_t id, uint64_t version,
-              const struct policy *policy, const struct op_sample *op,
-              struct err *err);
+              const struct policy *policy, const struct render *render,
+              const struct op_sample *op, struct err *err);
 /* It ends at the next step, with what it has; unknown ids are ignored. */
 void sched_cancel(struct sched *s, uint64_t id);
 void sched_cancel_all(struct sched *s);

@@ -70,6 +70,7 @@ struct op_create {
     uint64_t seed;      /* of the adapter's initialisation */
     bool train_attn, train_mlp, train_unembed;
     enum tuning tuning;
+    char *renderer; /* of its chats, kept with checkpoints; "" = not told */
 };
 
 enum loss_kind {

@@ -62,7 +62,7 @@ static const struct cli_opt tokenize_opts[] = {
     {"--special", NULL, "with the tokens that the model wants around a text"},
     END};
 static const struct cli_opt render_opts[] = {
-    {"--renderer", "R", "chat format [auto]"},
+    {"--renderer", "R", "chat format [the checkpoint's, or auto]"},
     {"--train-on", "W", "which tokens count [all_assistant_messages]"},
     {"--prompt", NULL, "the prompt that asks for the next answer"},
     {"--parse", NULL, "tokens of an answer to its message"},

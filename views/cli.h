@@ -101,6 +101,10 @@ char *cli_model_dir(struct cli *c, const char *target, struct err *err);
 /* The same, or `target` itself where no model has the name but a directory
  * with a config.json or a tokenizer.json. */
 char *cli_text_dir(struct cli *c, const char *target, struct err *err);
+/* A directory with a tokenizer, and nothing of a model. */
+bool cli_is_words(const char *dir);
+/* The renderer that a checkpoint was trained with, or "auto"; free() it. */
+char *cli_text_renderer(struct cli *c, const char *target);
 /* Checks what can be checked, then starts a run; its number or -1. */
 int64_t cli_run_start(struct cli *c, struct client *cl, const char *recipe,
                       const char *name, char *const *words, int n,

@@ -201,20 +201,17 @@ static json_t *probe_weights(const char *name, const char *dir,
     return body;
 }
 
-/* Without config.json a tokenizer is enough, for what needs no weights. */
+/* A tokenizer is enough for what needs no weights. */
 json_t *cli_model_probe(const char *name, const char *dir, struct err *err) {
     char *real = realpath(dir, NULL);
     if (!real) {
         err_sys(err, "add model %s: %s", name, dir);
         return NULL;
     }
-    char *conf = fs_path("%s/config.json", real), *tok = tok_file(real);
-    json_t *body = tok && !fs_exists(conf)
+    json_t *body = cli_is_words(real)
                        ? json_pack("{s:s, s:s, s:s}", "name", name, "dir", real,
                                    "family", "tokenizer")
                        : probe_weights(name, real, err);
-    free(conf);
-    free(tok);
     free(real);
     return body;
 }
@@ -246,7 +243,7 @@ int cli_model_add(struct cli *c, struct err *err) {
         cli_parity_add(c, c->arg[0], kept);
     free(kept);
     if (rc == 0 && is_words)
-        c->note("fettle: no config.json: for text only\n");
+        c->note("fettle: no model in it: for text only\n");
     if (rc == 0 && no_text.code) {
         c->note("fettle: text will not work: ");
         c->note(no_text.msg);

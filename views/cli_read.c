@@ -456,6 +456,37 @@ char *cli_text_dir(struct cli *c, const char *target, struct err *err) {
     return dir;
 }
 
+bool cli_is_words(const char *dir) {
+    static const char *const names[] = {"config.json", "model.safetensors",
+                                        "model.safetensors.index.json"};
+    char *tok = tok_file(dir);
+    bool is = tok != NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = fs_path("%s/%s", dir, names[i]);
+        is = is && !fs_exists(path);
+        free(path);
+    }
+    free(tok);
+    return is;
+}
+
+char *cli_text_renderer(struct cli *c, const char *target) {
+    struct err ignored = {0};
+    struct store *st = cli_store(c, &ignored);
+    struct store_target t;
+    char *name = NULL;
+    if (st && store_target(st, target, &t) == STORE_OK && *t.ckpt) {
+        char *path = fs_path("%s/ckpt/%s", c->home, t.ckpt);
+        name = ckpt_renderer_of(path);
+        free(path);
+    }
+    store_close(st);
+    if (name && *name)
+        return name;
+    free(name);
+    return fs_path("auto");
+}
+
 /* What only some families have. */
 static void info_extra(json_t *j, const struct conf *c) {
     int slides = 0, sparse = 0;
@@ -523,15 +554,13 @@ static void info_print(const json_t *j) {
     }
 }
 
-/* A directory may have no more than a tokenizer. */
 int cli_model_info(struct cli *c, struct err *err) {
     char *dir = cli_model_dir(c, c->arg[0], err);
     if (!dir)
         return -1;
-    char *path = fs_path("%s/config.json", dir), *tok = tok_file(dir);
+    char *tok = tok_file(dir);
     json_t *j = json_pack("{s:s, s:s}", "name", c->arg[0], "dir", dir);
-    bool is_words = tok && !fs_exists(path);
-    int rc = is_words ? 0 : info_conf(dir, j, err);
+    int rc = cli_is_words(dir) ? 0 : info_conf(dir, j, err);
     json_object_set_new(j, "tokenizer", json_boolean(tok != NULL));
     if (tok)
         json_object_set_new(j, "tokenizer_file", json_string(tok));
@@ -543,7 +572,6 @@ int cli_model_info(struct cli *c, struct err *err) {
             info_print(j);
     }
     json_decref(j);
-    free(path);
     free(tok);
     free(dir);
     return rc;

@@ -623,5 +623,8 @@ int cli_render(struct cli *c, struct err *err) {
     }
     if (c->n < 1)
         return err_set(err, ERR_USAGE, "render: MODEL is wanted");
-    return with_text(c, fn, r ? r : "auto", cli_opt(c, "--train-on"), err);
+    char *own = r ? NULL : cli_text_renderer(c, c->arg[0]);
+    int rc = with_text(c, fn, r ? r : own, cli_opt(c, "--train-on"), err);
+    free(own);
+    return rc;
 }

@@ -133,6 +133,7 @@ static struct manifest manifest_of(const struct trainer *tr,
                          .train_unembed = op->train_unembed,
                          .tuning = op->tuning};
     snprintf(m.base, sizeof m.base, "%s", op->base);
+    snprintf(m.renderer, sizeof m.renderer, "%s", op->renderer);
     return m;
 }
 
@@ -287,7 +288,8 @@ struct op_create ckpt_create(const struct manifest *m) {
                               .train_attn = m->train_attn,
                               .train_mlp = m->train_mlp,
                               .train_unembed = m->train_unembed,
-                              .tuning = m->tuning};
+                              .tuning = m->tuning,
+                              .renderer = (char *)m->renderer};
 }
 
 /* ---- for sampling ---- */
@@ -296,6 +298,7 @@ struct ckpt_policy {
     const struct model *base;
     struct model *own; /* full weights: the checkpoint is a model directory */
     struct adapter *adapter;
+    char renderer[WIRE_NAME_MAX];
 };
 
 static int policy_adapter(struct ckpt_policy *p, const char *path,
@@ -337,6 +340,7 @@ struct ckpt_policy *ckpt_open(const char *path, const struct model *base,
     struct ckpt_policy *p = calloc(1, sizeof *p);
     CHECK(p, "out of memory for a checkpoint");
     p->base = base;
+    memcpy(p->renderer, m.renderer, sizeof p->renderer);
     int rc;
     if (m.lora_rank)
         rc = policy_adapter(p, path, &m, k, err);
@@ -361,3 +365,5 @@ struct policy ckpt_policy(const struct ckpt_policy *p) {
     return (struct policy){.weights = model_weights(p->own ? p->own : p->base),
                            .adapter = p->adapter};
 }
+
+const char *ckpt_renderer(const struct ckpt_policy *p) { return p->renderer; }

@@ -70,6 +70,8 @@ int manifest_write(const char *dir, const struct manifest *m, struct err *err) {
     if (m->tuning != TUNE_FP32)
         json_object_set_new(j, "precision",
                             json_string(tuning_name(m->tuning)));
+    if (*m->renderer)
+        json_object_set_new(j, "renderer", json_string(m->renderer));
     char *text = json_dumps(j, JSON_INDENT(1) | JSON_PRESERVE_ORDER), hex[65];
     CHECK(text, "out of memory for a manifest");
     struct buf b;
@@ -90,10 +92,11 @@ int manifest_write(const char *dir, const struct manifest *m, struct err *err) {
 
 static int manifest_parse(const json_t *j, struct manifest *m,
                           struct err *err) {
-    const char *kind, *base, *seed, *precision;
+    const char *kind, *base, *seed, *precision, *renderer;
     int64_t format, step, seq, rank;
     double alpha;
     if (json_get_str(j, "precision", &precision, "fp32", err) < 0 ||
+        json_get_str(j, "renderer", &renderer, "", err) < 0 ||
         json_get_int(j, "format", &format, 0, err) < 0 ||
         json_get_str(j, "kind", &kind, "", err) < 0 ||
         json_get_str(j, "base", &base, "", err) < 0 ||
@@ -115,6 +118,7 @@ static int manifest_parse(const json_t *j, struct manifest *m,
     m->tuning =
         strcmp(precision, tuning_name(TUNE_BF16)) == 0 ? TUNE_BF16 : TUNE_FP32;
     snprintf(m->base, sizeof m->base, "%s", base);
+    snprintf(m->renderer, sizeof m->renderer, "%s", renderer);
     m->step = (uint64_t)step;
     m->seq = (uint64_t)seq;
     m->seed = strtoull(seed, NULL, 10);
@@ -156,6 +160,15 @@ out:
     free(path);
     json_decref(j);
     return rc;
+}
+
+char *ckpt_renderer_of(const char *path) {
+    struct manifest m;
+    struct err ignored = {0};
+    json_t *files = NULL;
+    int rc = manifest_read(path, &m, &files, &ignored);
+    json_decref(files);
+    return fs_path("%s", rc == 0 ? m.renderer : "");
 }
 
 static int verify_file(const char *dir, const json_t *f, struct manifest *m,
@@ -254,7 +267,8 @@ static int copy_if_there(const char *from_dir, const char *to_dir,
                          const char *name, struct err *err) {
     char *from = fs_path("%s/%s", from_dir, name);
     char *dest = fs_path("%s/%s", to_dir, name);
-    int rc = fs_exists(from) ? fs_copy_file(from, dest, err) : 0;
+    bool wanted = fs_exists(from) && !fs_exists(dest);
+    int rc = wanted ? fs_copy_file(from, dest, err) : 0;
     free(from);
     free(dest);
     return rc;

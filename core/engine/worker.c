@@ -50,11 +50,19 @@ struct cached {
     uint64_t used, version;
 };
 
+/* A renderer that a checkpoint was trained with. */
+struct named {
+    char name[WIRE_NAME_MAX];
+    struct render *render;
+    struct named *next;
+};
+
 /* What one executing thread owns. */
 struct lane {
     struct worker *w;
     struct queue queue;
     struct kern *kern;
+    struct named *named; /* those that were asked for */
     pthread_t thread;
 };
 
@@ -195,6 +203,43 @@ static void worker_partial(struct worker *w, uint64_t id, bool pieces,
     buf_release(&b);
 }
 
+/* ---- renderers ---- */
+
+/* *out: the renderer of that name; NULL: the model's own will do. */
+static int lane_render(struct lane *l, const char *name,
+                       const struct render **out, struct err *err) {
+    const struct worker *w = l->w;
+    struct named *n = l->named;
+    bool own = !w->tok || !name || !*name ||
+               (w->render && strcmp(render_name(w->render), name) == 0);
+    *out = NULL;
+    while (!own && n && strcmp(n->name, name) != 0)
+        n = n->next;
+    if (own || n) {
+        *out = own ? NULL : n->render;
+        return 0;
+    }
+    struct render *r = render_open(name, w->tok, w->o.dir, err);
+    if (!r)
+        return err_ctx(err, "the checkpoint's renderer");
+    n = calloc(1, sizeof *n);
+    CHECK(n, "out of memory for a renderer");
+    snprintf(n->name, sizeof n->name, "%s", name);
+    n->render = r;
+    n->next = l->named;
+    l->named = n;
+    *out = r;
+    return 0;
+}
+
+static void lane_drop_renders(struct lane *l) {
+    for (struct named *n; (n = l->named);) {
+        l->named = n->next;
+        render_close(n->render);
+        free(n);
+    }
+}
+
 /* ---- training ---- */
 
 static char *ckpt_path(const struct worker *w, const char *id) {
@@ -245,16 +290,32 @@ static struct trainer *new_trainer(struct worker *w, const struct op_create *op,
     return tr;
 }
 
-static int do_create(struct worker *w, const struct op *op, struct err *err) {
-    struct trainer *tr = new_trainer(w, &op->create, err);
-    int rc = tr ? 0 : -1;
-    if (rc == 0 && op->create.from && *op->create.from) {
-        char *path = ckpt_path(w, op->create.from);
-        rc = check_id(op->create.from, err);
-        if (rc == 0)
-            rc = ckpt_load(path, tr, false, err);
-        free(path);
+/* From a checkpoint it has that one's renderer, when it is told none. */
+static struct trainer *create_from(struct worker *w, const struct op_create *op,
+                                   struct err *err) {
+    if (check_id(op->from, err) < 0)
+        return NULL;
+    char *path = ckpt_path(w, op->from), *renderer = ckpt_renderer_of(path);
+    struct op_create own = *op;
+    if (!op->renderer || !*op->renderer)
+        own.renderer = renderer;
+    struct trainer *tr = new_trainer(w, &own, err);
+    if (tr && ckpt_load(path, tr, false, err) < 0) {
+        trainer_free(tr);
+        tr = NULL;
     }
+    free(renderer);
+    free(path);
+    return tr;
+}
+
+static int do_create(struct worker *w, const struct op *op, struct err *err) {
+    bool has_from = op->create.from && *op->create.from;
+    struct trainer *tr = has_from ? create_from(w, &op->create, err)
+                                  : new_trainer(w, &op->create, err);
+    const struct render *render;
+    int rc = tr ? lane_render(&w->train, trainer_op(tr)->renderer, &render, err)
+                : -1;
     if (rc < 0) {
         trainer_free(tr);
         return -1;
@@ -321,6 +382,10 @@ static int do_live_sample(struct worker *w, struct trainer *tr, struct job *j,
                         .no_text = w->no_text.msg,
                         .partial = live_partial,
                         .arg = j};
+    const struct render *own;
+    if (lane_render(&w->train, trainer_op(tr)->renderer, &own, err) < 0)
+        return -1;
+    s.render = own ? own : s.render;
     return sample_run(&s, &p, &j->op.sample, res, err);
 }
 
@@ -461,24 +526,31 @@ static struct cached *cache_get(struct worker *w, const struct op_target *t,
     return c;
 }
 
-/* The weights that an unordered op names; *version is their number. */
-static int target_policy(struct worker *w, const struct op_target *t,
-                         struct policy *p, uint64_t *version, struct err *err) {
+/* What an unordered op runs on. */
+struct target {
+    struct policy policy;
+    uint64_t version; /* number of these weights */
+    const char *renderer;
+};
+
+static int target_get(struct worker *w, const struct op_target *t,
+                      struct target *out, struct err *err) {
     struct cached *c = NULL;
-    *p = (struct policy){0};
-    *version = WORKER_BASE_VERSION + (uint64_t)t->precision;
+    *out = (struct target){.version =
+                               WORKER_BASE_VERSION + (uint64_t)t->precision};
     if (t->ckpt && *t->ckpt) {
         c = cache_get(w, t, err);
         if (!c)
             return -1;
-        *p = ckpt_policy(c->policy);
-        *version = c->version;
+        out->policy = ckpt_policy(c->policy);
+        out->version = c->version;
+        out->renderer = ckpt_renderer(c->policy);
     }
     if (c && c->quant)
-        p->weights = c->quant;
-    else if (!c || p->adapter) /* an adapter itself stays as it is */
-        p->weights = base_weights(w, t->precision, err);
-    return p->weights ? 0 : -1;
+        out->policy.weights = c->quant;
+    else if (!c || out->policy.adapter) /* an adapter itself stays as it is */
+        out->policy.weights = base_weights(w, t->precision, err);
+    return out->policy.weights ? 0 : -1;
 }
 
 static void answer(struct worker *w, uint64_t id, struct result *res,
@@ -527,13 +599,12 @@ static struct sampler sampling_env(struct worker *w) {
 static void do_logprobs(struct worker *w, struct job *j) {
     struct result res = {0};
     struct err err = {0};
-    struct policy p;
+    struct target t;
     struct sampler s = sampling_env(w);
-    uint64_t version;
     int64_t start = clock_mono_us();
-    int rc = target_policy(w, &j->op.logprobs.target, &p, &version, &err);
+    int rc = target_get(w, &j->op.logprobs.target, &t, &err);
     if (rc == 0)
-        rc = sample_logprobs(&s, &p, &j->op.logprobs, &res, &err);
+        rc = sample_logprobs(&s, &t.policy, &j->op.logprobs, &res, &err);
     res.exec_us = (uint64_t)(clock_mono_us() - start);
     answer(w, j->frame.id, &res, rc < 0 ? &err : NULL);
     job_free(j);
@@ -541,8 +612,8 @@ static void do_logprobs(struct worker *w, struct job *j) {
 
 static void sampling_job(struct worker *w, struct job *j) {
     struct err err = {0};
-    struct policy p;
-    uint64_t version;
+    struct target t;
+    const struct render *render;
     if (j->frame.type == FRAME_CANCEL) {
         sched_cancel(w->sched, j->frame.id);
         job_free(j);
@@ -552,9 +623,10 @@ static void sampling_job(struct worker *w, struct job *j) {
         do_logprobs(w, j);
         return;
     }
-    if (target_policy(w, &j->op.sample.target, &p, &version, &err) < 0 ||
-        sched_add(w->sched, j->frame.id, version, &p, &j->op.sample, &err) <
-            0) {
+    if (target_get(w, &j->op.sample.target, &t, &err) < 0 ||
+        lane_render(&w->sample, t.renderer, &render, &err) < 0 ||
+        sched_add(w->sched, j->frame.id, t.version, &t.policy, render,
+                  &j->op.sample, &err) < 0) {
         worker_error(w, j->frame.id, &err);
         job_free(j);
         return;
@@ -689,6 +761,8 @@ static void worker_release(struct worker *w) {
         weights_free(w->base[i]);
     sched_free(w->sched);
     net_free(w->net);
+    lane_drop_renders(&w->train);
+    lane_drop_renders(&w->sample);
     render_close(w->render);
     tok_close(w->tok);
     model_close(w->model);

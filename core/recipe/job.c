@@ -420,7 +420,10 @@ static int create(struct job *j, struct err *err) {
                            .train_attn = true,
                            .train_mlp = true,
                            .train_unembed = true,
-                           .tuning = c->tuning};
+                           .tuning = c->tuning,
+                           .renderer = (char *)c->renderer};
+    if (strcmp(c->renderer, "auto") == 0)
+        op.renderer = "";
     return client_create(j->c, j->run, &op, j->model, err);
 }
 
@@ -513,8 +516,8 @@ static int fits(const struct sft *s, const char *model_dir, struct err *err) {
     return plan_check(&p, &job, err);
 }
 
-int recipe_check(const struct recipe *r, const json_t *config,
-                 const char *model_dir, int64_t *steps, struct err *err) {
+int recipe_check(const struct recipe *r, json_t *config, const char *model_dir,
+                 int64_t *steps, struct err *err) {
     struct sft s;
     (void)r;
     if (sft_open(&s, config, model_dir, err) < 0)
@@ -522,6 +525,9 @@ int recipe_check(const struct recipe *r, const json_t *config,
     if (steps)
         *steps = s.total;
     int rc = fits(&s, model_dir, err);
+    if (s.render)
+        json_object_set_new(config, "renderer",
+                            json_string(render_name(s.render)));
     sft_close(&s);
     return rc;
 }

@@ -49,7 +49,7 @@ static int bench_batch(const struct sampler *s, const struct policy *p,
                                    .max_tokens = BENCH_WARM + BENCH_STEPS + 4,
                                    .top_k = -1,
                                    .top_p = 1};
-        rc = sched_add(sched, (uint64_t)i, 0, p, &op[i], err);
+        rc = sched_add(sched, (uint64_t)i, 0, p, NULL, &op[i], err);
     }
     int64_t t0 = clock_mono_us();
     if (rc == 0)

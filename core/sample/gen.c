@@ -35,7 +35,7 @@ static void alone_done(void *arg, uint64_t id, struct result *res,
  * sequence has to fit. 0 = the request is not valid. */
 static int32_t alone_pages(const struct sampler *s, const struct policy *p,
                            const struct op_sample *op, struct err *err) {
-    struct req *r = req_new(s, p, op, INT32_MAX, err);
+    struct req *r = req_new(s, p, NULL, op, INT32_MAX, err);
     if (!r)
         return 0;
     int64_t len = (int64_t)r->prompt.n + r->max_new;
@@ -66,7 +66,7 @@ int sample_run(const struct sampler *s, const struct policy *p,
     struct sched *sched = sched_new(&o, err);
     if (!sched)
         return -1;
-    a.rc = sched_add(sched, 0, 0, p, op, err);
+    a.rc = sched_add(sched, 0, 0, p, NULL, op, err);
     while (a.rc == 0 && sched_step(sched))
         ;
     sched_free(sched);

@@ -75,6 +75,7 @@ struct seq {
 struct req {
     uint64_t id, version;
     const struct sampler *s;
+    const struct render *render; /* NULL: there is none */
     const struct op_sample *op;
     struct policy policy;
     struct tok_ids prompt;
@@ -88,9 +89,11 @@ struct req {
     struct req *next;
 };
 
-/* room: positions that a sequence can have. NULL and what is wrong. */
+/* render: NULL = the sampler's. room: positions that a sequence can have. NULL
+ * and what is wrong. */
 struct req *req_new(const struct sampler *s, const struct policy *p,
-                    const struct op_sample *op, int32_t room, struct err *err);
+                    const struct render *render, const struct op_sample *op,
+                    int32_t room, struct err *err);
 void req_free(struct req *r);
 bool req_is_done(const struct req *r);
 /* Moves the answers out. */

@@ -22,7 +22,7 @@ static int need_text(const struct sampler *s, bool has, struct err *err) {
 
 static int req_messages(struct req *r, struct err *err) {
     json_t *m = json_loads(r->op->text, 0, NULL);
-    int rc = m ? render_prompt(r->s->render, m, 0, &r->prompt, err)
+    int rc = m ? render_prompt(r->render, m, 0, &r->prompt, err)
                : err_set(err, ERR_INVAL, "messages: not JSON");
     json_decref(m);
     return rc;
@@ -38,7 +38,7 @@ static int req_prompt(struct req *r, struct err *err) {
     if (op->prompt == PROMPT_TEXT)
         tok_encode(r->s->tok, op->text, strlen(op->text), TOK_BOS, &r->prompt);
     if (op->prompt == PROMPT_MESSAGES &&
-        (need_text(r->s, r->s->render, err) < 0 || req_messages(r, err) < 0))
+        (need_text(r->s, r->render, err) < 0 || req_messages(r, err) < 0))
         return -1;
     if (r->prompt.n == 0)
         return err_set(err, ERR_INVAL, "an empty prompt");
@@ -99,10 +99,12 @@ static void top_alloc(struct top *t, uint32_t k, size_t n) {
 }
 
 struct req *req_new(const struct sampler *s, const struct policy *p,
-                    const struct op_sample *op, int32_t room, struct err *err) {
+                    const struct render *render, const struct op_sample *op,
+                    int32_t room, struct err *err) {
     struct req *r = calloc(1, sizeof *r);
     CHECK(r, "out of memory for a request");
     r->s = s;
+    r->render = render ? render : s->render;
     r->op = op;
     r->policy = *p;
     r->start_us = clock_mono_us();
@@ -181,9 +183,7 @@ static bool is_stop_token(const struct req *r, uint32_t id) {
     const uint32_t *ids;
     const char *const *strings;
     int n_strings;
-    int n = r->s->render
-                ? render_stops(r->s->render, &ids, &strings, &n_strings)
-                : 0;
+    int n = r->render ? render_stops(r->render, &ids, &strings, &n_strings) : 0;
     for (int i = 0; i < n; i++)
         if (ids[i] == id)
             return true;
@@ -197,8 +197,8 @@ static const char *stop_string(const struct req *r, uint32_t i) {
     int n = 0;
     if (i < r->op->n_stops)
         return r->op->stops[i];
-    if (r->op->default_stop && r->s->render)
-        render_stops(r->s->render, &ids, &strings, &n);
+    if (r->op->default_stop && r->render)
+        render_stops(r->render, &ids, &strings, &n);
     i -= r->op->n_stops;
     return i < (uint32_t)n ? strings[i] : NULL;
 }

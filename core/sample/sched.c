@@ -93,10 +93,10 @@ void sched_free(struct sched *s) {
 }
 
 int sched_add(struct sched *s, uint64_t id, uint64_t version,
-              const struct policy *policy, const struct op_sample *op,
-              struct err *err) {
+              const struct policy *policy, const struct render *render,
+              const struct op_sample *op, struct err *err) {
     int64_t room = (int64_t)s->o.pages * KERN_PAGE;
-    struct req *r = req_new(&s->o.s, policy, op,
+    struct req *r = req_new(&s->o.s, policy, render, op,
                             room < INT32_MAX ? (int32_t)room : INT32_MAX, err);
     if (!r)
         return -1;

@@ -143,6 +143,7 @@ struct trainer *trainer_new(const struct model *m, struct kern *k,
     tr->op = *op;
     tr->op.base = copy_text(op->base);
     tr->op.from = copy_text(op->from);
+    tr->op.renderer = copy_text(op->renderer);
     tr->param = calloc(2 * (size_t)model_count(m) + 2, sizeof *tr->param);
     CHECK(tr->param, "out of memory for a trainer");
     tr->norm = k->ops->alloc(k, sizeof *tr->norm);
@@ -175,6 +176,7 @@ void trainer_free(struct trainer *tr) {
     free(tr->param);
     free(tr->op.base);
     free(tr->op.from);
+    free(tr->op.renderer);
     free(tr);
 }
 

@@ -39,8 +39,11 @@ static void put_create(struct buf *b, const struct op_create *o) {
     buf_u8(b, o->train_attn);
     buf_u8(b, o->train_mlp);
     buf_u8(b, o->train_unembed);
-    if (o->tuning) /* older ops end here, and are fp32 */
+    bool told = o->renderer && *o->renderer;
+    if (o->tuning || told) /* older ops end here, and are fp32 */
         buf_u8(b, (uint8_t)o->tuning);
+    if (told)
+        buf_lstr(b, o->renderer);
 }
 
 static void get_create(struct cur *c, struct op_create *o) {
@@ -52,11 +55,14 @@ static void get_create(struct cur *c, struct op_create *o) {
     o->train_attn = get_flag(c);
     o->train_mlp = get_flag(c);
     o->train_unembed = get_flag(c);
-    if (cur_left(c) > 0) {
-        o->tuning = (enum tuning)get_enum(c, TUNES);
-        if (o->tuning == TUNE_FP32)
-            c->bad = true;
-    }
+    if (cur_left(c) == 0)
+        return;
+    o->tuning = (enum tuning)get_enum(c, TUNES);
+    bool told = cur_left(c) > 0;
+    if (told)
+        o->renderer = cur_lstr(c, WIRE_NAME_MAX);
+    if (told ? !o->renderer || !*o->renderer : o->tuning == TUNE_FP32)
+        c->bad = true;
 }
 
 /* ---- passes ---- */
@@ -337,6 +343,7 @@ void op_release(struct op *op) {
     case OP_CREATE:
         free(op->create.base);
         free(op->create.from);
+        free(op->create.renderer);
         break;
     case OP_FORWARD:
     case OP_FORWARD_BACKWARD: pass_release(&op->pass); break;

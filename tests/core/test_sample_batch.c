@@ -181,7 +181,7 @@ static struct sched_stats run_together(struct fixture *f, const struct way *w) {
         struct policy p = policy(f, version_of(i));
         op[i] = request(i);
         ck_assert_msg(sched_add(s, (uint64_t)i, (uint64_t)version_of(i), &p,
-                                &op[i], &err) == 0,
+                                NULL, &op[i], &err) == 0,
                       "%s", err.msg);
         for (int k = 0; w->staggered && k < 2; k++)
             sched_step(s);
@@ -283,7 +283,7 @@ START_TEST(cancelled_requests_end_with_what_they_have) {
     struct sched *s = sched_new(&o, &err);
     op.max_tokens = 300;
     for (uint64_t i = 0; i < 3; i++)
-        ck_assert_int_eq(sched_add(s, i, 0, &p, &op, &err), 0);
+        ck_assert_int_eq(sched_add(s, i, 0, &p, NULL, &op, &err), 0);
     for (int i = 0; i < 5; i++)
         sched_step(s);
     sched_cancel(s, 1);
@@ -322,8 +322,8 @@ START_TEST(short_prompts_pass_long_ones) {
         .s = sampler(&f), .done = on_end, .pages = 100, .budget = 128};
     o.s.arg = &f;
     struct sched *s = sched_new(&o, &err);
-    sched_add(s, 0, 0, &p, &big, &err);
-    sched_add(s, 1, 0, &p, &small, &err);
+    sched_add(s, 0, 0, &p, NULL, &big, &err);
+    sched_add(s, 1, 0, &p, NULL, &small, &err);
     for (int i = 0; i < 3; i++)
         sched_step(s);
     ck_assert_uint_eq(f.got[1].len, 1 + STOP_LENGTH);
@@ -355,7 +355,7 @@ START_TEST(requests_that_cannot_be_are_refused_at_once) {
         op.top_k_out = i == 4 ? WIRE_TOP_MAX + 1 : 0;
         op.n_tokens = i == 5 ? 0 : i == 6 ? 2 : op.n_tokens;
         op.tokens = i == 6 ? bad : op.tokens;
-        ck_assert_int_eq(sched_add(s, 0, 0, &p, &op, &err), -1);
+        ck_assert_int_eq(sched_add(s, 0, 0, &p, NULL, &op, &err), -1);
         ck_assert_int_eq(err.code, ERR_INVAL);
     }
     ck_assert(!sched_step(s));

@@ -99,6 +99,28 @@ START_TEST(op_of_every_kind_survives_the_round_trip) {
 }
 END_TEST
 
+START_TEST(a_renderer_is_written_only_where_it_is_told) {
+    struct op op = sample_ops(OP_CREATE), back;
+    struct buf a, b;
+    struct err err = {0}, bad = {0};
+    encode(&op, &a);
+    op.create.renderer = "";
+    encode(&op, &b);
+    ck_assert_uint_eq(b.len, a.len);
+    buf_release(&b);
+    op.create.renderer = "qwen3";
+    encode(&op, &b);
+    ck_assert_int_eq(op_decode(&back, b.data, b.len, &err), 0);
+    ck_assert_str_eq(back.create.renderer, "qwen3");
+    ck_assert_int_eq(back.create.tuning, TUNE_FP32);
+    op_release(&back);
+    memset(b.data + a.len + 1, 0, 4); /* one of no letters */
+    ck_assert_int_eq(op_decode(&back, b.data, a.len + 5, &bad), -1);
+    buf_release(&a);
+    buf_release(&b);
+}
+END_TEST
+
 START_TEST(precision_is_written_only_where_it_is_not_fp32) {
     struct op op = sample_ops(OP_CREATE), back;
     struct buf a, b;
@@ -292,6 +314,7 @@ Suite *wire_op_suite(void) {
     tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, op_of_every_kind_survives_the_round_trip, 0,
                         OP_N + 1);
+    tcase_add_test(tc, a_renderer_is_written_only_where_it_is_told);
     tcase_add_test(tc, precision_is_written_only_where_it_is_not_fp32);
     tcase_add_loop_test(tc, op_cut_at_any_byte_or_with_a_tail_is_refused, 0,
                         OP_N + 1);
