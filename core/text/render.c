@@ -9,6 +9,7 @@
 
 #include "core/fs.h"
 #include "core/json.h"
+#include "core/text/scenario.h"
 #include "core/text/template.h"
 
 #include <stdlib.h>
@@ -281,14 +282,47 @@ static int unknown_name(const char *name, struct err *err) {
     return -1;
 }
 
+/* Scenarios in which a renderer gives what the template does; -1: it does not
+ * fit the tokenizer. */
+static int score(const char *name, const struct render *theirs,
+                 const struct tok *t, const char *dir) {
+    struct err no = {0};
+    struct render *r = render_open(name, t, dir, &no);
+    int n = r ? scenarios_equal(r, theirs, t) : -1;
+    render_close(r);
+    return n;
+}
+
+/* Of the names that fit a model's type the one that is most like the
+ * checkpoint's own template, the first of equals. */
+static const char *best_name(const char *type, const struct tok *t,
+                             const char *dir) {
+    struct err no = {0};
+    const char *best = family_guess(type, t, 0), *name;
+    struct render *theirs = family_guess(type, t, 1) && template_is_there(dir)
+                                ? render_open(TEMPLATE, t, dir, &no)
+                                : NULL;
+    int most = theirs ? score(best, theirs, t, dir) : 0;
+    for (int i = 1; theirs && (name = family_guess(type, t, i)); i++) {
+        int n = score(name, theirs, t, dir);
+        if (n > most) {
+            most = n;
+            best = name;
+        }
+    }
+    render_close(theirs);
+    return best;
+}
+
 /* A family that the table knows by the model's type; where it had to guess by
  * tokens alone, what the checkpoint itself says. */
 static const char *auto_name(const char *type, const struct tok *t,
                              const char *dir) {
-    const char *name = family_guess(type, t);
+    const char *name = best_name(type, t, dir);
     bool is_guess =
         strcmp(name, "role_colon") == 0 || strcmp(name, "chatml") == 0 ||
-        (strcmp(name, "llama3") == 0 && strncmp(type, "llama", 5) != 0);
+        (strcmp(name, "llama3") == 0 && strncmp(type, "llama", 5) != 0) ||
+        strcmp(type, "glm4_moe") == 0;
     return is_guess && template_is_there(dir) ? TEMPLATE : name;
 }
 

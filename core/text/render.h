@@ -259,8 +259,9 @@ struct family {
 
 const struct family *family_at(size_t i); /* NULL behind the last */
 const struct family *family_find(const char *name);
-/* The name of what fits a model type ("qwen3") and a tokenizer. */
-const char *family_guess(const char *model_type, const struct tok *t);
+/* The nth name of what fits a model type ("qwen3") and a tokenizer; 0 is there
+ * always, NULL behind the last. */
+const char *family_guess(const char *model_type, const struct tok *t, int nth);
 
 /* A message on its way into a script. */
 struct turn {

@@ -482,23 +482,36 @@ const struct family *family_find(const char *name) {
 /* ---- what fits a model ---- */
 
 /* The first row that fits: how the model's type begins, and a token that must
- * be there. */
+ * be there. Those of the same type that fit, too, are what else such a
+ * checkpoint may be, which its own chat template decides (render.c). */
 static const struct {
     const char *type, *token, *name;
 } guesses[] = {
     {"qwen3_vl", "<|im_start|>", "qwen3_vl"},
+    {"qwen3_vl", "<|im_start|>", "qwen3_vl_instruct"},
     {"qwen3_5", "<|im_start|>", "qwen3_5"},
+    {"qwen3_5", "<|im_start|>", "qwen3_5_disable_thinking"},
+    {"qwen3_5", "<|im_start|>", "qwen3_8_xhigh_reasoning"},
     {"qwen3", "<think>", "qwen3"},
+    {"qwen3", "<think>", "qwen3_instruct"},
     {"qwen3", "<|im_start|>", "qwen3_instruct"},
     {"qwen2", "<|im_start|>", "qwen2_5"},
     {"gpt_oss", "<|channel|>", "gpt_oss_medium_reasoning"},
     {"nemotron", "<|im_start|>", "nemotron3"},
+    {"nemotron", "<|im_start|>", "nemotron3_ultra"},
     {"kimi", "<|im_middle|>", "kimi_k25"},
+    {"kimi", "<|im_middle|>", "kimi_k26"},
+    {"kimi", "<|im_middle|>", "kimi_k2"},
+    {"kimi", "<|im_middle|>", "kimi_k27_code"},
     {"deepseek", "<｜System｜>", "deepseekv4_1"},
     {"deepseek", "<｜User｜>", "deepseekv3"},
+    {"deepseek", "<｜User｜>", "deepseekv3_thinking"},
     {"glm_moe_dsa", "<sop>", "glm5_3_max_reasoning"},
+    {"glm_moe_dsa", "<sop>", "glm5"},
+    {"glm_moe_dsa", "<sop>", "glm5_2"},
     {"glm4", "<sop>", "glm4"},
     {"gemma4", "<|turn>", "gemma4"},
+    {"gemma4", "<|turn>", "gemma4_thinking"},
     {"gemma3", "<start_of_turn>", "gemma3"},
     {"gemma", "<start_of_turn>", "gemma"},
     {"mistral", "[SYSTEM_PROMPT]", "mistral"},
@@ -509,11 +522,22 @@ static const struct {
     {"", "<|im_start|>", "chatml"},
 };
 
-const char *family_guess(const char *model_type, const struct tok *t) {
-    for (size_t i = 0; i < sizeof guesses / sizeof *guesses; i++)
-        if (strncmp(model_type, guesses[i].type, strlen(guesses[i].type)) ==
-                0 &&
-            tok_find(t, guesses[i].token) >= 0)
+#define N_GUESSES (sizeof guesses / sizeof *guesses)
+
+static bool guess_fits(size_t i, const char *type, const struct tok *t) {
+    return strncmp(type, guesses[i].type, strlen(guesses[i].type)) == 0 &&
+           tok_find(t, guesses[i].token) >= 0;
+}
+
+const char *family_guess(const char *model_type, const struct tok *t, int nth) {
+    size_t first = 0;
+    while (first < N_GUESSES && !guess_fits(first, model_type, t))
+        first++;
+    if (first == N_GUESSES)
+        return nth == 0 ? "role_colon" : NULL;
+    for (size_t i = first; i < N_GUESSES; i++)
+        if (strcmp(guesses[i].type, guesses[first].type) == 0 &&
+            guess_fits(i, model_type, t) && nth-- == 0)
             return guesses[i].name;
-    return "role_colon";
+    return NULL;
 }

@@ -437,7 +437,7 @@ static const char *xml_lead(const struct turn *t) {
                    ? ""
                    : "\n";
     if (t->f->calls_style == CALLS_JSON)
-        return "\n";
+        return t->c->is_compat || thinks || xml_is_visible(t) ? "\n" : "";
     return xml_is_visible(t) ? "\n\n" : "";
 }
 

@@ -15,6 +15,9 @@
 
 #define SCENARIOS 51
 
+/* In how many scenarios two renderers give the same (parity.c). */
+int scenarios_equal(const struct render *ours, const struct render *theirs,
+                    const struct tok *t);
 /* The last message is not the assistant's. */
 bool scenario_asks(const json_t *scenario);
 

@@ -114,6 +114,21 @@ START_TEST(a_known_difference_has_a_reason_and_is_missed_when_gone) {
 }
 END_TEST
 
+/* Llama 3.1's system message. */
+START_TEST(a_known_difference_may_be_of_one_template_only) {
+    json_t *j = report("{{ bos_token }}<|start_header_id|>system"
+                       "<|end_header_id|>\n\nCutting Knowledge Date: now",
+                       "llama3");
+    ck_assert_str_eq(field(row_of(j, "single_user"), "verdict"), "known");
+    ck_assert_ptr_nonnull(
+        strstr(field(row_of(j, "single_user"), "why"), "dates"));
+    json_decref(j);
+    j = report("{{ bos_token }}other", "llama3");
+    ck_assert_str_eq(field(row_of(j, "single_user"), "verdict"), "different");
+    json_decref(j);
+}
+END_TEST
+
 START_TEST(a_template_that_refuses_is_a_difference_with_its_words) {
     json_t *j = report("{{ raise_exception('not today') }}", "chatml");
     ck_assert_int_eq(count(j, "equal") + count(j, "different"),
@@ -140,6 +155,7 @@ Suite *text_parity_suite(void) {
                    words_alone_are_equal_and_what_differs_is_told_side_by_side);
     tcase_add_test(tc, the_verdicts_add_up);
     tcase_add_test(tc, a_known_difference_has_a_reason_and_is_missed_when_gone);
+    tcase_add_test(tc, a_known_difference_may_be_of_one_template_only);
     tcase_add_test(tc, a_template_that_refuses_is_a_difference_with_its_words);
     tcase_add_test(tc, without_a_template_there_is_no_report);
     suite_add_tcase(s, tc);

@@ -216,6 +216,29 @@ START_TEST(auto_takes_the_template_of_a_family_that_is_unknown) {
 }
 END_TEST
 
+/* Two kinds of Qwen 3 have one model type and one vocabulary. */
+START_TEST(auto_tells_kinds_of_a_family_apart_by_their_templates) {
+    static const struct {
+        const char *answer, *name;
+    } kinds[] = {
+        {"", "qwen3_instruct"},
+        {"{% if loop.last %}<think>\n\n</think>\n\n{% endif %}", "qwen3"}};
+    put("config.json", "{\"model_type\":\"qwen3\"}");
+    for (int i = 0; i < 2; i++) {
+        char *text = fs_path(
+            "{%% for m in messages %%}<|im_start|>{{ m.role }}\n"
+            "{%% if m.role == 'assistant' %%}%s{%% endif %%}{{ m.content }}"
+            "<|im_end|>\n{%% endfor %%}{%% if add_generation_prompt %%}"
+            "<|im_start|>assistant\n{%% endif %%}",
+            kinds[i].answer);
+        struct render *r = opened(text, "auto");
+        ck_assert_str_eq(render_name(r), kinds[i].name);
+        render_close(r);
+        free(text);
+    }
+}
+END_TEST
+
 START_TEST(a_directory_without_a_template_says_where_one_is_looked_for) {
     struct err err = {0};
     ck_assert_ptr_null(render_open("template", fx.tok, fx.dir, &err));
@@ -260,6 +283,7 @@ Suite *text_template_suite(void) {
     tcase_add_test(tc,
                    calls_reach_the_template_as_objects_and_nulls_not_at_all);
     tcase_add_test(tc, auto_takes_the_template_of_a_family_that_is_unknown);
+    tcase_add_test(tc, auto_tells_kinds_of_a_family_apart_by_their_templates);
     tcase_add_test(tc,
                    a_directory_without_a_template_says_where_one_is_looked_for);
     tcase_add_test(tc, the_default_of_several_templates_is_taken);

@@ -13,7 +13,15 @@ import argparse, importlib.util, json, os, pathlib, shutil, subprocess, sys, tem
 PAIRS = [("qwen3", "qwen3", ""), ("qwen3_instruct_2507", "qwen3_instruct", ""), ("llama3", "llama3", "<|begin_of_text|>"),
          ("qwen3_5_think", "qwen3_5", ""), ("qwen3_8", "qwen3_8_xhigh_reasoning", ""),
          ("gptoss", "gpt_oss_medium_reasoning", ""), ("nemotron_3_super", "nemotron3", ""), ("nemotron_3_nano", "nemotron3", ""),
-         ("nemotron_3_ultra", "nemotron3_ultra", ""), ("qwen2_5", "qwen2_5", ""), ("phi3", "phi3", "")]
+         ("nemotron_3_ultra", "nemotron3_ultra", ""), ("qwen2_5", "qwen2_5", ""), ("phi3", "phi3", ""),
+         ("llama3_1", "llama3", "<|begin_of_text|>"), ("llama3_2", "llama3", "<|begin_of_text|>"),
+         ("qwen3_5_nothink", "qwen3_5_disable_thinking", ""), ("qwen3_6", "qwen3_5", ""), ("phi3_5", "phi3", ""),
+         ("nemotron_3_5_lightning", "nemotron3_ultra", ""), ("qwen3_vl", "qwen3_vl_instruct", "")]
+# model type, what auto takes beside the template
+AUTO = {"qwen3": "qwen3", "qwen3_instruct_2507": "qwen3", "qwen3_vl": "qwen3_vl", "qwen3_5_think": "qwen3_5",
+        "qwen3_5_nothink": "qwen3_5", "qwen3_6": "qwen3_5", "qwen3_8": "qwen3_5", "nemotron_3_nano": "nemotron_h",
+        "nemotron_3_super": "nemotron_h", "nemotron_3_ultra": "nemotron_h", "nemotron_3_5_lightning": "nemotron_h",
+        "llama3": "llama", "llama3_1": "llama", "llama3_2": "llama", "gptoss": "gpt_oss", "phi3": "phi3", "qwen2_5": "qwen2"}
 
 
 def main():
@@ -46,6 +54,14 @@ def main():
                 failed += 1
                 continue
             r = json.loads(p.stdout)
+            if template in AUTO:
+                conf = json.loads((d / "config.json").read_text())
+                (d / "config.json").write_text(json.dumps({**conf, "model_type": AUTO[template]}))
+                auto = json.loads(run("model", "parity", template, "--json").stdout)["renderer"]
+                passed += auto == renderer
+                failed += auto != renderer
+                if auto != renderer:
+                    print(f"    auto takes {auto}, not {renderer}")
             print(f"{template:22} {renderer:26} of {r['scenarios']}: equal {r['equal']}, known {r['known']}, vanished {r['vanished']}, different {r['different']}")
             passed += r["equal"] + r["known"]
             failed += r["vanished"] + r["different"]
