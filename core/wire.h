@@ -176,6 +176,7 @@ struct op_sample {
     uint32_t top_k_out;        /* likeliest tokens told for each sampled one */
     uint32_t prompt_top_k_out; /* and for each of the prompt */
     bool pieces;               /* the text of every token told */
+    bool parse; /* the answer as a message, too, as its renderer reads it */
 };
 #define WIRE_TOP_MAX 32 /* of top_k_out and prompt_top_k_out */
 
@@ -236,6 +237,7 @@ struct sample {
     char *text;       /* decoded, without the stop; "" without tokenizer */
     enum stop_reason stop;
     struct top top; /* places as tokens */
+    char *message;  /* JSON: OpenAI's message that the tokens say; NULL: none */
 };
 
 /* What an op gives back; only the parts that its kind fills are set. */

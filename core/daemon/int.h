@@ -35,6 +35,8 @@ struct flow {
     bool stream;               /* OpenAI: server-sent events */
     bool logprobs, echo, drop; /* OpenAI: tell of tokens; of the prompt too; of
                                   the prompt alone */
+    bool hold;                 /* OpenAI: a stream that ends with one message,
+                                  because calls of tools may be in it */
     char *prompt;              /* OpenAI: its text for echo, or NULL */
     bool done;                 /* nothing more will be appended to out */
     bool started; /* something was sent to the client: no second try */

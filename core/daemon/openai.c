@@ -178,6 +178,28 @@ static json_t *oa_chunk(const struct flow *f, uint32_t index, const char *text,
     return j;
 }
 
+/* The message that the worker read in the answer, or its text as one. */
+static json_t *oa_message(const struct sample *s, const char *text) {
+    json_t *m = s->message ? json_loads(s->message, 0, NULL) : NULL;
+    if (!json_is_object(m)) {
+        json_decref(m);
+        return json_pack("{s:s, s:s}", "role", "assistant", "content", text);
+    }
+    const json_t *content = json_object_get(m, "content");
+    if (json_array_size(json_object_get(m, "tool_calls")) > 0 &&
+        json_string_length(content) == 0)
+        json_object_set_new(m, "content", json_null());
+    return m;
+}
+
+static bool has_calls(const json_t *message) {
+    return json_array_size(json_object_get(message, "tool_calls")) > 0;
+}
+
+static const char *oa_finish(const struct sample *s, const json_t *message) {
+    return has_calls(message) ? "tool_calls" : stop_reason_name(s->stop);
+}
+
 static char *oa_text(const struct flow *f, const struct result *r,
                      const struct sample *s) {
     struct buf b;
@@ -201,12 +223,13 @@ static json_t *oa_choice(const struct flow *f, const struct result *r,
                           stop_reason_name(f->drop ? STOP_LENGTH : s->stop),
                           "logprobs", oa_logprobs(f, r, s));
     char *text = oa_text(f, r, s);
-    if (f->mode == FLOW_CHAT)
-        json_object_set_new(
-            c, "message",
-            json_pack("{s:s, s:s}", "role", "assistant", "content", text));
-    else
+    if (f->mode == FLOW_CHAT) {
+        json_t *m = oa_message(s, text);
+        json_object_set_new(c, "finish_reason", json_string(oa_finish(s, m)));
+        json_object_set_new(c, "message", m);
+    } else {
         json_object_set_new(c, "text", json_string(text));
+    }
     free(text);
     return c;
 }
@@ -258,14 +281,36 @@ static void oa_partial(struct flow *f, const struct frame *fr) {
     cur_bytes(&c, (size_t)n * 4);
     float logprob = cur_f32(&c);
     char *text = cur_lstr(&c, 1 << 20);
-    if (f->stream && text && (*text || f->logprobs)) {
+    bool silent = !text || (f->hold ? !f->logprobs : !*text && !f->logprobs);
+    if (f->stream && !silent) {
         json_t *told = f->logprobs ? partial_logprobs(f, &c, (double)logprob)
                                    : json_null();
         f->started = true;
-        put_event(f, oa_chunk(f, index, text, NULL, told));
+        put_event(f, oa_chunk(f, index, f->hold ? "" : text, NULL, told));
         flow_wake(f);
     }
     free(text);
+}
+
+/* A message as one event: calls have their places in a stream. */
+static void put_message(struct flow *f, uint32_t index, const json_t *message) {
+    json_t *chunk = oa_chunk(f, index, "", NULL, json_null());
+    json_t *choice = json_array_get(json_object_get(chunk, "choices"), 0),
+           *call;
+    json_t *delta = json_deep_copy(message);
+    size_t i;
+    json_array_foreach(json_object_get(delta, "tool_calls"), i, call)
+        json_object_set_new(call, "index", json_integer((json_int_t)i));
+    json_object_set_new(choice, "delta", delta);
+    put_event(f, chunk);
+}
+
+static void put_end(struct flow *f, uint32_t index, const struct sample *s) {
+    json_t *m = f->hold ? oa_message(s, s->text) : NULL;
+    if (m)
+        put_message(f, index, m);
+    put_event(f, oa_chunk(f, index, "", oa_finish(s, m), json_null()));
+    json_decref(m);
 }
 
 static void oa_result(struct flow *f, const struct frame *fr) {
@@ -277,8 +322,7 @@ static void oa_result(struct flow *f, const struct frame *fr) {
     }
     if (f->stream) {
         for (uint32_t i = 0; i < r.n_samples; i++)
-            put_event(f, oa_chunk(f, i, "", stop_reason_name(r.samples[i].stop),
-                                  json_null()));
+            put_end(f, i, &r.samples[i]);
         buf_puts(&f->out, "data: [DONE]\n\n");
     } else {
         put_json(&f->out, oa_whole(f, &r));
@@ -465,6 +509,40 @@ static int oa_tokens(const json_t *list, struct op_sample *o, struct err *err) {
     return 0;
 }
 
+/* The tools that a model may call; NULL: none. */
+static int oa_tools(const json_t *body, const json_t **tools, struct err *err) {
+    const json_t *list = json_object_get(body, "tools");
+    const json_t *choice = json_object_get(body, "tool_choice");
+    const char *how = json_string_value(choice);
+    bool none = how && strcmp(how, "none") == 0;
+    if (list && !json_is_null(list) && !json_is_array(list))
+        return err_set(err, ERR_INVAL, "tools: a list is wanted");
+    if (choice && !json_is_null(choice) && !none &&
+        !(how && strcmp(how, "auto") == 0))
+        return err_set(err, ERR_UNSUPPORTED,
+                       "tool_choice: a model cannot be made to call a tool "
+                       "(supported: auto, none)");
+    *tools = none || json_array_size(list) == 0 ? NULL : list;
+    return 0;
+}
+
+static int oa_chat(const json_t *body, struct flow *f, struct op_sample *o,
+                   char **owned, struct err *err) {
+    const json_t *tools = NULL;
+    if (oa_tools(body, &tools, err) < 0)
+        return -1;
+    json_t *all =
+        json_pack("{s:O}", "messages", json_object_get(body, "messages"));
+    if (tools)
+        json_object_set(all, "tools", (json_t *)tools);
+    o->prompt = PROMPT_MESSAGES;
+    o->parse = tools || !f->stream;
+    f->hold = tools && f->stream;
+    o->text = *owned = json_dumps(all, JSON_COMPACT);
+    json_decref(all);
+    return 0;
+}
+
 /* A text, tokens, or a list of one of them; messages for chat. *owned is
  * freed by the caller. */
 static int oa_prompt(const json_t *body, struct flow *f, struct op_sample *o,
@@ -474,16 +552,8 @@ static int oa_prompt(const json_t *body, struct flow *f, struct op_sample *o,
     if (!p || (chat && !json_is_array(p)))
         return err_set(err, ERR_INVAL, "%s is missing",
                        chat ? "messages" : "prompt");
-    if (chat) {
-        o->prompt = PROMPT_MESSAGES;
-        const json_t *tools = json_object_get(body, "tools");
-        json_t *all = json_pack("{s:O}", "messages", p);
-        if (json_array_size(tools) > 0)
-            json_object_set(all, "tools", (json_t *)tools);
-        o->text = *owned = json_dumps(all, JSON_COMPACT);
-        json_decref(all);
-        return 0;
-    }
+    if (chat)
+        return oa_chat(body, f, o, owned, err);
     const json_t *first = json_array_get(p, 0);
     if (json_array_size(p) == 1 && !json_is_integer(first))
         p = first;

@@ -6,6 +6,7 @@
 #include "core/rng.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -365,7 +366,44 @@ static void req_pieces(const struct req *r, struct result *res) {
     free(all.id);
 }
 
+/* Calls of tools have ids of their own in OpenAI's API. */
+static void name_calls(const struct seq *q, json_t *message) {
+    size_t i;
+    json_t *call;
+    json_array_foreach(json_object_get(message, "tool_calls"), i, call) {
+        char id[32];
+        if (json_is_string(json_object_get(call, "id")))
+            continue;
+        snprintf(id, sizeof id, "call_%016llx",
+                 (unsigned long long)rng_u64(q->req->op->seed, q->index, i));
+        json_object_set_new(call, "id", json_string(id));
+    }
+}
+
+/* The answer as a message; NULL where it ends otherwise than the renderer's
+ * answers do, and its text says all. */
+static char *seq_message(const struct seq *q) {
+    const struct req *r = q->req;
+    struct err why = {0};
+    enum reply_end end;
+    json_t *m = NULL;
+    if (r->op->parse && r->render && r->op->prompt == PROMPT_MESSAGES &&
+        !(q->stop == STOP_STRING && r->op->n_stops))
+        m = render_parse(r->render, q->ids.id, q->ids.n, &end, &why);
+    if (!m || end == REPLY_MALFORMED) {
+        json_decref(m);
+        return NULL;
+    }
+    json_t *plain = message_openai(m);
+    name_calls(q, plain);
+    char *text = json_dumps(plain, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    json_decref(plain);
+    json_decref(m);
+    return text;
+}
+
 static void seq_result(struct seq *q, struct sample *s) {
+    s->message = seq_message(q);
     s->n = (uint32_t)q->ids.n;
     s->tokens = q->ids.id;
     s->logprobs = q->logprobs;

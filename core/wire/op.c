@@ -143,6 +143,8 @@ static void get_optim(struct cur *c, struct op_optim *o) {
 /* The last flag of these two: bit 0 is the flag, bit 1 says that the fields
  * behind it follow, of which at least one is set. Ops of before have none. */
 enum { OP_FLAG = 1, OP_EXT = 2 };
+/* The last byte of a sample's extension. */
+enum { EXT_PIECES = 1, EXT_PARSE = 2 };
 
 static uint8_t get_flag_ext(struct cur *c, bool *flag) {
     uint8_t v = cur_u8(c);
@@ -154,7 +156,7 @@ static uint8_t get_flag_ext(struct cur *c, bool *flag) {
 
 static bool sample_has_ext(const struct op_sample *o) {
     return o->target.precision || o->min_p != 0 || o->top_k_out ||
-           o->prompt_top_k_out || o->pieces;
+           o->prompt_top_k_out || o->pieces || o->parse;
 }
 
 static void put_sample_ext(struct buf *b, const struct op_sample *o) {
@@ -162,7 +164,8 @@ static void put_sample_ext(struct buf *b, const struct op_sample *o) {
     buf_f32(b, o->min_p);
     buf_u32(b, o->top_k_out);
     buf_u32(b, o->prompt_top_k_out);
-    buf_u8(b, o->pieces);
+    buf_u8(b, (uint8_t)((o->pieces ? EXT_PIECES : 0) |
+                        (o->parse ? EXT_PARSE : 0)));
 }
 
 static void get_sample_ext(struct cur *c, struct op_sample *o) {
@@ -170,9 +173,11 @@ static void get_sample_ext(struct cur *c, struct op_sample *o) {
     o->min_p = cur_f32(c);
     o->top_k_out = cur_u32(c);
     o->prompt_top_k_out = cur_u32(c);
-    o->pieces = get_flag(c);
-    if (!sample_has_ext(o) || o->top_k_out > WIRE_TOP_MAX ||
-        o->prompt_top_k_out > WIRE_TOP_MAX)
+    uint8_t flags = cur_u8(c);
+    o->pieces = flags & EXT_PIECES;
+    o->parse = flags & EXT_PARSE;
+    if (!sample_has_ext(o) || flags > (EXT_PIECES | EXT_PARSE) ||
+        o->top_k_out > WIRE_TOP_MAX || o->prompt_top_k_out > WIRE_TOP_MAX)
         c->bad = true;
 }
 

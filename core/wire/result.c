@@ -1,6 +1,6 @@
 /* result: what an op gives back. Layout: u32 magic "FRS1", then the parts in
  * the order of struct result, each behind its count; the likeliest tokens and
- * the pieces come last, and only when there are any. */
+ * the pieces, then the messages, come last, and only when there are any. */
 #include "core/wire.h"
 
 #include "core/wire/arrays.h"
@@ -13,13 +13,38 @@
 #define RESULT_TEXT_MAX (16u << 20)
 
 /* Of the byte behind the prompt's tokens. */
-enum { RESULT_PROMPT_LOGPROBS = 1, RESULT_EXT = 2 };
+enum { RESULT_PROMPT_LOGPROBS = 1, RESULT_EXT = 2, RESULT_MESSAGES = 4 };
 
 static bool has_ext(const struct result *r) {
     bool ext = r->prompt_top.k || r->n_pieces;
     for (uint32_t i = 0; i < r->n_samples; i++)
         ext |= r->samples[i].top.k > 0;
     return ext;
+}
+
+static bool has_messages(const struct result *r) {
+    for (uint32_t i = 0; i < r->n_samples; i++)
+        if (r->samples[i].message)
+            return true;
+    return false;
+}
+
+/* "" stands for none. */
+static void put_messages(struct buf *b, const struct result *r) {
+    for (uint32_t i = 0; i < r->n_samples; i++)
+        buf_lstr(b, r->samples[i].message ? r->samples[i].message : "");
+}
+
+static void get_messages(struct cur *c, struct result *r) {
+    for (uint32_t i = 0; i < r->n_samples && !c->bad; i++) {
+        char *m = cur_lstr(c, RESULT_TEXT_MAX);
+        if (m && *m)
+            r->samples[i].message = m;
+        else
+            free(m);
+    }
+    if (!has_messages(r))
+        c->bad = true;
 }
 
 static void put_top(struct buf *b, const struct top *t, size_t n) {
@@ -87,15 +112,18 @@ void result_encode(const struct result *r, struct buf *b) {
     }
     buf_u32(b, r->n_prompt);
     put_u32s(b, r->prompt_tokens, r->n_prompt);
-    bool ext = has_ext(r);
+    bool ext = has_ext(r), messages = has_messages(r);
     buf_u8(b, (uint8_t)((r->prompt_logprobs ? RESULT_PROMPT_LOGPROBS : 0) |
-                        (ext ? RESULT_EXT : 0)));
+                        (ext ? RESULT_EXT : 0) |
+                        (messages ? RESULT_MESSAGES : 0)));
     if (r->prompt_logprobs)
         put_f32s(b, r->prompt_logprobs, r->n_prompt);
     buf_u64(b, r->bytes);
     buf_u64(b, r->exec_us);
     if (ext)
         put_ext(b, r);
+    if (messages)
+        put_messages(b, r);
 }
 
 static void get_metrics(struct cur *c, struct result *r) {
@@ -153,6 +181,8 @@ int result_decode(struct result *r, const void *p, size_t len,
     r->exec_us = cur_u64(&c);
     if (has & RESULT_EXT)
         get_ext(&c, r);
+    if (has & RESULT_MESSAGES)
+        get_messages(&c, r);
     if (!c.bad && cur_left(&c) == 0)
         return 0;
     result_release(r);
@@ -170,6 +200,7 @@ void result_release(struct result *r) {
         free(r->samples[i].tokens);
         free(r->samples[i].logprobs);
         free(r->samples[i].text);
+        free(r->samples[i].message);
         free(r->samples[i].top.tokens);
         free(r->samples[i].top.logprobs);
     }

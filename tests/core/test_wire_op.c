@@ -196,6 +196,10 @@ START_TEST(sample_without_later_fields_keeps_its_bytes) {
     ck_assert_int_eq(op_decode(&back, a.data, a.len, &err), 0);
     ck_assert(!back.sample.pieces && back.sample.top_k_out == 0);
     op_release(&back);
+    b.data[a.len + 13] = 2;
+    ck_assert_int_eq(op_decode(&back, b.data, b.len, &err), 0);
+    ck_assert(back.sample.parse && !back.sample.pieces);
+    op_release(&back);
     memset(b.data + a.len, 0, 14); /* fields that say nothing: not canonical */
     ck_assert_int_eq(op_decode(&back, b.data, b.len, &err), -1);
     buf_release(&a);
@@ -211,6 +215,7 @@ START_TEST(likeliest_tokens_and_pieces_survive_the_round_trip) {
         {.n = 2, .tokens = tokens, .logprobs = weights, .text = "hi"},
         {.n = 1, .tokens = tokens, .logprobs = weights, .text = ""}};
     s[0].top = (struct top){2, ids, lp};
+    s[1].message = "{\"role\":\"assistant\"}";
     struct result full = {.n_samples = 2,
                           .samples = s,
                           .n_prompt = 2,
@@ -232,6 +237,8 @@ START_TEST(likeliest_tokens_and_pieces_survive_the_round_trip) {
     ck_assert_uint_eq(back.prompt_top.tokens[2], 9);
     ck_assert_str_eq(result_piece(&back, 4), "\xe2\x82\xac");
     ck_assert_str_eq(result_piece(&back, 2), "");
+    ck_assert_ptr_null(back.samples[0].message);
+    ck_assert_str_eq(back.samples[1].message, s[1].message);
     result_release(&back);
     for (size_t n = 0; n < a.len; n++) {
         uint8_t *exact = malloc(n + 1);

@@ -198,6 +198,63 @@ START_TEST(chat_tells_logprobs_whole_and_streamed) {
 }
 END_TEST
 
+/* ---- calls of tools ---- */
+
+#define GO "[{\"role\":\"user\",\"content\":\"Go\"}]"
+#define TOOLS \
+    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]"
+
+/* A checkpoint that learned to call f. */
+static void train_caller(void) {
+    char *data = sys_file(
+        "calls.jsonl",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"Go\"},{\"role\":"
+        "\"assistant\",\"content\":\"\",\"tool_calls\":[{\"type\":"
+        "\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{"
+        "\\\"a\\\":1}\"}}]}]," TOOLS "}\n");
+    sys_add_starter();
+    FETTLE_OK(NULL,
+              "run sft model=starter data=%s batch_size=1 num_epochs=100 "
+              "learning_rate=3e-3 lr_schedule=constant grad_clip_norm=1 "
+              "eval_every=0 sample_every=0 save_every=0 --wait",
+              data);
+    free(data);
+}
+
+static void is_call(const json_t *message) {
+    const json_t *call =
+        json_array_get(json_object_get(message, "tool_calls"), 0);
+    const json_t *f = json_object_get(call, "function");
+    ck_assert_str_eq(str_at(call, "type"), "function");
+    ck_assert_str_ne(str_at(call, "id"), "");
+    ck_assert_str_eq(str_at(f, "name"), "f");
+    ck_assert_str_eq(str_at(f, "arguments"), "{\"a\": 1}");
+    ck_assert(json_is_null(json_object_get(message, "content")));
+}
+
+START_TEST(an_answer_that_calls_a_tool_says_so) {
+    train_caller();
+    json_t *j =
+        ask("/v1/chat/completions", "{\"model\":\"1/final\",\"temperature\":0,"
+                                    "\"messages\":" GO "," TOOLS "}");
+    is_call(json_object_get(choice(j, 0), "message"));
+    ck_assert_str_eq(str_at(choice(j, 0), "finish_reason"), "tool_calls");
+    json_decref(j);
+    int status;
+    char *events =
+        http_text(http_send("/v1/chat/completions",
+                            "{\"model\":\"1/final\",\"temperature\":0,"
+                            "\"messages\":" GO "," TOOLS ",\"stream\":true}"),
+                  &status);
+    j = json_loads(strstr(events, "data: {") + 6, JSON_DISABLE_EOF_CHECK, NULL);
+    is_call(json_object_get(choice(j, 0), "delta"));
+    ck_assert_ptr_nonnull(strstr(events, "\"finish_reason\":\"tool_calls\""));
+    ck_assert_ptr_nonnull(strstr(events, "data: [DONE]"));
+    json_decref(j);
+    free(events);
+}
+END_TEST
+
 START_TEST(what_cannot_be_is_refused_in_words) {
     static const struct {
         const char *path, *more, *want;
@@ -210,6 +267,9 @@ START_TEST(what_cannot_be_is_refused_in_words) {
         {"/v1/completions", "\"prompt\":[99999]", "vocabulary"},
         {"/v1/chat/completions", "\"messages\":[],\"top_logprobs\":2",
          "logprobs: true"},
+        {"/v1/chat/completions", "\"messages\":[],\"tools\":{}", "a list"},
+        {"/v1/chat/completions", "\"messages\":[],\"tool_choice\":\"required\"",
+         "auto, none"},
     };
     start_daemon();
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -297,6 +357,7 @@ Suite *sampling_suite(void) {
         tc, concurrent_requests_have_their_own_bits_while_training_goes_on);
     tcase_add_test(tc, completions_tell_logprobs_of_prompt_and_answer);
     tcase_add_test(tc, chat_tells_logprobs_whole_and_streamed);
+    tcase_add_test(tc, an_answer_that_calls_a_tool_says_so);
     tcase_add_test(tc, what_cannot_be_is_refused_in_words);
     tcase_add_test(tc, sample_tells_the_likeliest_tokens);
     tcase_add_test(tc, deployments_in_fewer_bits_say_so_and_keep_their_parity);
