@@ -4,8 +4,8 @@
  *
  * usage: fuzz TARGET|all [-runs=N] [-seed=S] [-corpus=DIR]
  *        fuzz TARGET FILE...          runs just these inputs
- * An input that ends the process, or takes over ten seconds, is written to
- * fuzz-TARGET-crash in the working directory.
+ * An input that ends the process, takes over a second of its CPU, ten of the
+ * clock or 2 GB, is written to fuzz-TARGET-crash in the working directory.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,7 +31,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
 
 #define FUZZ_CORPUS 4096
 #define FUZZ_EDGES (1u << 16)
-#define FUZZ_SECONDS 10 /* of one run: a hang */
+#define FUZZ_CPU_S 1    /* of one run: more work than an input is worth */
+#define FUZZ_CLOCK_S 10 /* of one run: it waits for something */
 
 #if defined(__GNUC__) && __GNUC__ >= 12
 #define NO_COVERAGE __attribute__((no_sanitize_coverage))
@@ -52,7 +54,8 @@ static struct {
     size_t now_len;
     uint8_t edges[FUZZ_EDGES];
     uintptr_t last;
-    size_t seen, seen_before;
+    size_t seen;
+    double slowest_ms;
 } fz;
 
 void __sanitizer_cov_trace_pc(void);
@@ -81,11 +84,34 @@ static void save_input(void) {
 /* ASan and UBSan end here, CHECK and hangs in on_signal. */
 __attribute__((weak)) void __sanitizer_set_death_callback(void (*fn)(void));
 
+/* ASan asks for it, before anything else is set up: an input of 64 KB has no
+ * use for more memory. */
+const char *__asan_default_options(void);
+NO_COVERAGE __attribute__((no_sanitize("address"))) const char *
+__asan_default_options(void) {
+    return "hard_rss_limit_mb=2048";
+}
+
 static void on_signal(int sig) {
-    if (sig == SIGALRM)
-        fprintf(stderr, "fuzz: no end after %d s\n", FUZZ_SECONDS);
+    if (sig == SIGALRM || sig == SIGPROF)
+        fprintf(stderr, "fuzz: no end after %d s of %s\n",
+                sig == SIGALRM ? FUZZ_CLOCK_S : FUZZ_CPU_S,
+                sig == SIGALRM ? "the clock" : "CPU");
     save_input();
     _exit(1);
+}
+
+/* Starts or stops the clocks that on_signal answers to. */
+static void watch(bool on) {
+    struct itimerval t = {.it_value.tv_sec = on ? FUZZ_CPU_S : 0};
+    setitimer(ITIMER_PROF, &t, NULL);
+    alarm(on ? FUZZ_CLOCK_S : 0);
+}
+
+static double cpu_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
 static void run_one(const uint8_t *data, size_t len) {
@@ -95,9 +121,12 @@ static void run_one(const uint8_t *data, size_t len) {
     fz.now = exact;
     fz.now_len = len;
     fz.last = 0;
-    alarm(FUZZ_SECONDS);
+    double start = cpu_ms();
+    watch(true);
     fz.target->run(exact, len);
-    alarm(0);
+    watch(false);
+    double ms = cpu_ms() - start;
+    fz.slowest_ms = ms > fz.slowest_ms ? ms : fz.slowest_ms;
     free(exact);
 }
 
@@ -142,6 +171,7 @@ static void fuzz(const struct fuzz_target *t, uint64_t runs, uint64_t seed,
     time_t start = time(NULL);
     fz.target = t;
     fz.n = fz.seen = 0;
+    fz.slowest_ms = 0;
     memset(fz.edges, 0, sizeof fz.edges);
     t->seeds(keep, NULL);
     if (dir)
@@ -165,9 +195,10 @@ static void fuzz(const struct fuzz_target *t, uint64_t runs, uint64_t seed,
         if (fz.seen > before)
             keep(NULL, data, len);
     }
-    printf("fuzz %-12s %llu runs, %zu inputs kept, %zu edges, %ld s\n", t->name,
-           (unsigned long long)runs, fz.n - first, fz.seen,
-           (long)(time(NULL) - start));
+    printf("fuzz %-12s %llu runs, %zu inputs kept, %zu edges, %ld s, slowest "
+           "%.0f ms\n",
+           t->name, (unsigned long long)runs, fz.n - first, fz.seen,
+           (long)(time(NULL) - start), fz.slowest_ms);
     fflush(stdout);
     for (size_t i = 0; i < fz.n; i++)
         free(fz.corpus[i].data);
@@ -193,6 +224,7 @@ int main(int argc, char **argv) {
     }
     signal(SIGABRT, on_signal);
     signal(SIGALRM, on_signal);
+    signal(SIGPROF, on_signal);
     if (__sanitizer_set_death_callback)
         __sanitizer_set_death_callback(save_input);
     if (t && argc > 2 && argv[2][0] != '-') {
