@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "core/fs.h"
 #include "core/json.h"
+#include "core/line.h"
 #include "core/rng.h"
 #include "core/text.h"
 
@@ -303,22 +304,25 @@ typedef int line_fn(struct cli *c, const json_t *j, void *arg, struct err *err);
 /* nul: strings may hold NUL bytes. */
 static int each_line(struct cli *c, line_fn *fn, bool nul, void *arg,
                      struct err *err) {
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t n;
-    int rc = 0;
-    while (rc == 0 && (n = getline(&line, &room, stdin)) >= 0) {
-        c->line++;
-        if (strspn(line, " \t\r\n") == (size_t)n)
+    struct lines l;
+    int rc;
+    lines_init(&l, STDIN_FILENO, "stdin", LINE_MAX_BYTES);
+    while ((rc = lines_next(&l, err)) > 0) {
+        c->line = l.number;
+        if (l.line && strspn(l.line, " \t\r\n") >= l.len)
             continue;
-        json_t *j = json_read_line(line, (size_t)n, nul, err);
+        json_t *j = l.line ? json_read_line(l.line, l.len, nul, err) : NULL;
+        if (!l.line)
+            err_set(err, ERR_TOOBIG, "more than %u bytes", LINE_MAX_BYTES);
         rc = j ? fn(c, j, arg, err) : -1;
         json_decref(j);
-        if (rc < 0)
-            err_ctx(err, "stdin:%zu", c->line);
         fflush(stdout);
+        if (rc < 0) {
+            err_ctx(err, "stdin:%zu", l.number);
+            break;
+        }
     }
-    free(line);
+    lines_release(&l);
     return rc;
 }
 

@@ -362,8 +362,10 @@ int convert_sentencepiece(const char *data, size_t len, const json_t *config,
                    .collapse = true,
                    .escape = true,
                    .unk = -1};
-    m.c.token = calloc(VOCAB_IDS_MAX, sizeof *m.c.token);
-    m.info = calloc(VOCAB_IDS_MAX, sizeof *m.info);
+    /* a piece takes two bytes at least */
+    size_t most = len / 2 < VOCAB_IDS_MAX ? len / 2 + 1 : VOCAB_IDS_MAX;
+    m.c.token = calloc(most, sizeof *m.c.token);
+    m.info = calloc(most, sizeof *m.info);
     CHECK(m.c.token && m.info, "out of memory for pieces");
     int rc = read_model(&m, data, len, err);
     if (rc == 0)

@@ -3,14 +3,16 @@
 
 #include "core/fs.h"
 #include "core/json.h"
+#include "core/line.h"
 
-#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TEXT_FILE_MAX (256u << 20)
+#define WEIGHT_MAX 1e6 /* sums of a batch's stay far from f32's end */
 
 static int row_tokens(const json_t *j, int64_t vocab, struct example *e,
                       struct err *err) {
@@ -33,9 +35,11 @@ static int row_tokens(const json_t *j, int64_t vocab, struct example *e,
             return err_set(err, ERR_INVAL,
                            "tokens[%zu]: an id from 0 to %lld is wanted", i,
                            (long long)vocab - 1);
-        if (w && (!json_to_num(json_array_get(w, i), &x) || !isfinite(x)))
-            return err_set(err, ERR_INVAL, "weights[%zu]: a number is wanted",
-                           i);
+        if (w && (!json_to_num(json_array_get(w, i), &x) ||
+                  !(x >= 0 && x <= WEIGHT_MAX)))
+            return err_set(err, ERR_INVAL,
+                           "weights[%zu]: a number from 0 to %g is wanted", i,
+                           WEIGHT_MAX);
         tok_ids_push(&e->tokens, (uint32_t)v);
         e->weights[i] = (float)x;
     }
@@ -174,32 +178,59 @@ static bool is_blank(const char *s, size_t n) {
     return true;
 }
 
-static int each_line(FILE *f, const char *path, row_fn *fn, void *arg,
-                     struct err *err) {
-    char *line = NULL;
-    size_t room = 0, number = 0;
-    ssize_t len;
-    int rc = 0;
-    errno = 0;
-    while (rc == 0 && (len = getline(&line, &room, f)) >= 0) {
-        size_t n = (size_t)len, skip = 0;
-        struct err bad = {0};
-        json_t *row = NULL;
-        number++;
-        if (number == 1 && n >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0)
-            skip = 3;
-        if (is_blank(line + skip, n - skip))
-            continue;
-        if (n > ROW_LINE_MAX)
-            err_set(&bad, ERR_TOOBIG, "more than %d bytes", ROW_LINE_MAX);
-        else
-            row = json_read_line(line + skip, n - skip, false, &bad);
-        rc = fn(arg, number, row, &bad, err);
-        json_decref(row);
+/* What a file begins with that is not JSON at all, however it reads. */
+static int check_kind(const char *line, size_t n, const char *path,
+                      struct err *err) {
+    static const struct {
+        const char *begin, *what;
+    } kinds[] = {{"\x1f\x8b", "compressed (gzip): unpack it first"},
+                 {"\x28\xb5\x2f\xfd", "compressed (zstd): unpack it first"},
+                 {"PAR1", "Parquet: write its rows as JSONL first"},
+                 {"PK\x03\x04", "a zip archive: unpack it first"},
+                 {"\xff\xfe", "UTF-16: UTF-8 is wanted"},
+                 {"\xfe\xff", "UTF-16: UTF-8 is wanted"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (n >= strlen(kinds[i].begin) &&
+            memcmp(line, kinds[i].begin, strlen(kinds[i].begin)) == 0)
+            return err_set(err, ERR_INVAL, "read %s: the file is %s", path,
+                           kinds[i].what);
+    return 0;
+}
+
+static int one_line(const struct lines *l, row_fn *fn, void *arg,
+                    struct err *err) {
+    const char *s = l->line;
+    size_t n = l->len;
+    struct err bad = {0};
+    json_t *row = NULL;
+    if (l->number == 1 && n >= 3 && s && memcmp(s, "\xef\xbb\xbf", 3) == 0) {
+        s += 3;
+        n -= 3;
     }
-    if (rc == 0 && ferror(f))
-        rc = err_sys(err, "read %s", path);
-    free(line);
+    if (s && is_blank(s, n))
+        return 0;
+    if (s)
+        row = json_read_line(s, n, false, &bad);
+    else
+        err_set(&bad, ERR_TOOBIG, "more than %d bytes", ROW_LINE_MAX);
+    int rc = fn(arg, l->number, row, &bad, err);
+    json_decref(row);
+    return rc;
+}
+
+static int each_line(int fd, const char *path, row_fn *fn, void *arg,
+                     struct err *err) {
+    struct lines l;
+    int rc, more = 0;
+    lines_init(&l, fd, path, ROW_LINE_MAX);
+    do {
+        rc = more = lines_next(&l, err);
+        if (rc > 0 && l.number == 1 && l.line)
+            rc = check_kind(l.line, l.len, path, err);
+        if (rc >= 0 && more > 0)
+            rc = one_line(&l, fn, arg, err);
+    } while (rc >= 0 && more > 0);
+    lines_release(&l);
     return rc;
 }
 
@@ -223,11 +254,11 @@ int rows_each(const char *path, row_fn *fn, void *arg, struct err *err) {
     size_t n = strlen(path);
     if (n > 4 && strcmp(path + n - 4, ".txt") == 0)
         return whole_text(path, fn, arg, err);
-    FILE *f = fopen(path, "re");
-    if (!f)
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
         return err_sys(err, "open data %s", path);
-    int rc = each_line(f, path, fn, arg, err);
-    fclose(f);
+    int rc = each_line(fd, path, fn, arg, err);
+    close(fd);
     return rc;
 }
 

@@ -186,7 +186,9 @@ static int read_content(struct msg *m, const json_t *j, struct err *err) {
     const json_t *content = json_object_get(j, "content"), *p;
     const json_t *why = json_object_get(j, "reasoning_content");
     size_t i;
-    if (!json_is_string(why) || !json_string_length(why))
+    if (why && !json_is_string(why) && !json_is_null(why))
+        return err_set(err, ERR_INVAL, "reasoning_content: a text is wanted");
+    if (!json_string_length(why))
         why = NULL;
     if (why)
         rich_data(msg_add_part(m, true), json_string_value(why),
@@ -242,6 +244,8 @@ static int read_call(struct call *call, const json_t *j, struct err *err) {
 static int read_calls(struct msg *m, const json_t *j, struct err *err) {
     const json_t *calls = json_object_get(j, "tool_calls");
     size_t n = json_array_size(calls);
+    if (calls && !json_is_array(calls) && !json_is_null(calls))
+        return err_set(err, ERR_INVAL, "tool_calls: a list is wanted");
     if (n == 0)
         return 0;
     if (n > CHAT_MAX)
@@ -273,8 +277,9 @@ static int read_message(struct chat *c, const json_t *j, struct err *err) {
     m->trainable = json_is_true(trainable);
     if (trainable && !json_is_boolean(trainable))
         return err_set(err, ERR_INVAL, "trainable: true or false is wanted");
-    if (weight && !json_is_null(weight) && !json_to_num(weight, &w))
-        return err_set(err, ERR_INVAL, "weight: a number is wanted");
+    if (weight && !json_is_null(weight) &&
+        (!json_to_num(weight, &w) || (w != 0 && w != 1)))
+        return err_set(err, ERR_INVAL, "weight: 0 or 1 is wanted");
     m->untrained = w == 0;
     return read_content(m, j, err) < 0 ? -1 : read_calls(m, j, err);
 }

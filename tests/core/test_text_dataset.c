@@ -174,6 +174,11 @@ START_TEST(rows_that_are_wrong_are_named_by_line) {
     } bad[] = {
         {"{\"tokens\":[1,2]}\n{oops\n", ":2:"},
         {"{\"tokens\":[1,2]}\n\n{\"tokens\":[1,9999]}\n", ":3: tokens[1]"},
+        {"{\"tokens\":[1,2],\"weights\":[0,-1]}\n",
+         ":1: weights[1]: a number from 0 to 1e+06 is wanted"},
+        {"{\"tokens\":[1],\"weights\":[1e39]}\n", ":1: weights[0]"},
+        {"\x1f\x8b\x08", "the file is compressed (gzip): unpack it first"},
+        {"PAR1\n", "Parquet"},
         {"{\"tokens\":[1,2],\"weights\":[1]}\n", ":1: weights"},
         {"{\"question\":\"x\",\"reply\":1}\n", "(question, reply)"},
         {"{\"prompt\":1,\"completion\":\"x\"}\n", ":1: prompt: a text"},
@@ -196,6 +201,22 @@ START_TEST(rows_that_are_wrong_are_named_by_line) {
         ck_assert_int_eq(dataset_read(&rows, path, &c, &err), -1);
         ck_assert_msg(strstr(err.msg, bad[i].part) != NULL, "%s", err.msg);
     }
+}
+END_TEST
+
+START_TEST(a_row_of_too_many_bytes_is_refused_by_its_line) {
+    struct err err = {0};
+    struct row_conf c = conf_of(0);
+    struct dataset rows;
+    char *text = malloc(ROW_LINE_MAX + 32);
+    memcpy(text, "{\"tokens\":[1]}\n", 15);
+    memset(text + 15, ' ', ROW_LINE_MAX + 1);
+    memcpy(text + 16 + ROW_LINE_MAX, "{}", 3);
+    write_rows(text);
+    ck_assert_int_eq(dataset_read(&rows, path, &c, &err), -1);
+    ck_assert_msg(strstr(err.msg, ":2: more than 16777216 bytes") != NULL, "%s",
+                  err.msg);
+    free(text);
 }
 END_TEST
 
@@ -328,6 +349,7 @@ Suite *text_dataset_suite(void) {
     tcase_add_test(tc, a_pair_gives_two_examples_after_one_prompt);
     tcase_add_test(tc, a_text_is_cut_into_pieces_that_join_to_it);
     tcase_add_test(tc, rows_that_are_wrong_are_named_by_line);
+    tcase_add_test(tc, a_row_of_too_many_bytes_is_refused_by_its_line);
     tcase_add_test(tc, words_without_a_tokenizer_are_refused_and_say_why);
     tcase_add_test(tc, a_format_that_was_asked_for_is_held_to);
     tcase_add_test(tc, rows_are_cut_at_the_right_and_counted);

@@ -744,6 +744,16 @@ START_TEST(what_a_renderer_cannot_write_is_refused_by_name) {
          "$ref"},
         {"qwen3", "[{\"role\":\"user\",\"content\":\"x\",\"trainable\":true}]",
          "only for train_on_what=customized"},
+        {"qwen3", "[{\"role\":\"user\",\"content\":\"x\",\"weight\":-1}]",
+         "messages[0]: weight: 0 or 1"},
+        {"qwen3", "[{\"role\":\"user\",\"content\":\"x\",\"weight\":\"nan\"}]",
+         "weight: 0 or 1"},
+        {"qwen3",
+         "[{\"role\":\"user\",\"content\":\"x\",\"tool_calls\":\"f\"}]",
+         "tool_calls: a list"},
+        {"qwen3",
+         "[{\"role\":\"user\",\"content\":\"x\",\"reasoning_content\":[]}]",
+         "reasoning_content: a text"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct err err = {0};
