@@ -39,6 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
 #else
 #define NO_COVERAGE
 #endif
+#define NO_CHECKS __attribute__((no_sanitize("address", "undefined")))
 
 struct input {
     uint8_t *data;
@@ -59,7 +60,8 @@ static struct {
 } fz;
 
 void __sanitizer_cov_trace_pc(void);
-NO_COVERAGE void __sanitizer_cov_trace_pc(void) {
+NO_COVERAGE NO_CHECKS __attribute__((optimize("O2"))) void
+__sanitizer_cov_trace_pc(void) {
     uintptr_t pc = (uintptr_t)__builtin_return_address(0);
     uintptr_t e = (pc ^ fz.last) * 0x9e3779b97f4a7c15u >> 48;
     fz.last = pc >> 1;
@@ -87,8 +89,7 @@ __attribute__((weak)) void __sanitizer_set_death_callback(void (*fn)(void));
 /* ASan asks for it, before anything else is set up: an input of 64 KB has no
  * use for more memory. */
 const char *__asan_default_options(void);
-NO_COVERAGE __attribute__((no_sanitize("address"))) const char *
-__asan_default_options(void) {
+NO_COVERAGE NO_CHECKS const char *__asan_default_options(void) {
     return "hard_rss_limit_mb=2048";
 }
 
