@@ -190,15 +190,19 @@ static char *read_all(int fd, const char *path, size_t size, size_t max,
                       size_t *len, struct err *err) {
     size_t n = 0, cap = size ? size : PIPE_CAP;
     char *data = NULL;
-    for (ssize_t r = 1; r != 0;) {
-        char *more = n < cap && data ? data : realloc(data, cap + 1);
-        if (!more) {
-            free(data);
-            err_set(err, ERR_NOMEM, "read %s: no memory for %zu bytes", path,
-                    cap);
-            return NULL;
+    for (ssize_t r = 1; r != 0 && !(size && n == size);) {
+        if (!data || n == cap) {
+            if (data)
+                cap = cap < max / 2 ? cap * 2 : max + 1;
+            char *more = realloc(data, cap + 1);
+            if (!more) {
+                free(data);
+                err_set(err, ERR_NOMEM, "read %s: no memory for %zu bytes",
+                        path, cap);
+                return NULL;
+            }
+            data = more;
         }
-        data = more;
         r = read(fd, data + n, cap - n);
         if (r < 0 && errno != EINTR) {
             err_sys(err, "read %s", path);
@@ -212,10 +216,6 @@ static char *read_all(int fd, const char *path, size_t size, size_t max,
             free(data);
             return NULL;
         }
-        if (n == cap && size) /* all that the file had */
-            break;
-        if (n == cap)
-            cap = cap < max / 2 ? cap * 2 : max + 1;
     }
     data[n] = 0;
     *len = n;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 Suite *base_fs_suite(void);
@@ -74,6 +75,34 @@ START_TEST(fs_read_takes_all_that_a_pipe_gives) {
     ck_assert_ptr_null(fs_read(path, 49999, &len, &err));
     ck_assert_int_eq(err.code, ERR_TOOBIG);
     close(fd[0]);
+    free(text);
+}
+END_TEST
+
+/* More than a pipe holds, in pieces that end anywhere. */
+START_TEST(fs_read_takes_all_of_a_long_pipe) {
+    enum { PIECE = 30011, N = 40 };
+    struct err err = {0};
+    int fd[2], status;
+    char *text = malloc(PIECE), path[64];
+    memset(text, 'x', PIECE);
+    ck_assert_int_eq(pipe(fd), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (int i = 0; i < N; i++)
+            if (write(fd[1], text, PIECE) != PIECE)
+                _exit(1);
+        _exit(0);
+    }
+    close(fd[1]);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd[0]);
+    size_t len;
+    char *got = fs_read(path, N * PIECE, &len, &err);
+    ck_assert_msg(got && len == N * PIECE && strlen(got) == len, "%s", err.msg);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    close(fd[0]);
+    free(got);
     free(text);
 }
 END_TEST
@@ -159,6 +188,7 @@ Suite *base_fs_suite(void) {
     tcase_add_test(tc, fs_write_atomic_replaces_and_leaves_no_temporary);
     tcase_add_test(tc, fs_read_refuses_too_big_missing_and_directories);
     tcase_add_test(tc, fs_read_takes_all_that_a_pipe_gives);
+    tcase_add_test(tc, fs_read_takes_all_of_a_long_pipe);
     tcase_add_test(tc, fs_dir_commit_refuses_to_replace);
     tcase_add_test(tc, fs_remove_tree_does_not_follow_links);
     tcase_add_test(tc, fs_lock_is_exclusive_until_closed);
