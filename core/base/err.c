@@ -25,11 +25,40 @@ static const struct err_row *err_row(enum err_code code) {
     return &err_rows[(unsigned)code < ERR_N ? code : ERR_BUG];
 }
 
+/* Bytes of the UTF-8 character at s that a screen may show, 0 = none such. */
+static size_t shown_at(const unsigned char *s) {
+    unsigned c = s[0], lo = 0x80, hi = 0xbf;
+    if (c < 0x80)
+        return c >= 0x20 && c != 0x7f;
+    size_t n = c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+    lo = c == 0xc2 || c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : lo; /* C1; short */
+    hi = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : hi; /* surrogates; the end */
+    if (n && (s[1] < lo || s[1] > hi))
+        return 0;
+    for (size_t i = 2; i < n; i++)
+        if (s[i] < 0x80 || s[i] > 0xbf)
+            return 0;
+    return n;
+}
+
+/* Messages quote files and requests: what is no text, or would steer a
+ * terminal, becomes '?'; so does half a character where a quote was cut. */
+static void make_shown(char *msg) {
+    unsigned char *s = (unsigned char *)msg;
+    while (*s) {
+        size_t n = shown_at(s);
+        if (!n)
+            *s = '?';
+        s += n ? n : 1;
+    }
+}
+
 int err_vset(struct err *err, enum err_code code, const char *fmt, va_list ap) {
     if (err->code != ERR_NONE)
         return -1;
     err->code = code;
     vsnprintf(err->msg, sizeof err->msg, fmt, ap);
+    make_shown(err->msg);
     return -1;
 }
 
@@ -77,6 +106,7 @@ int err_ctx(struct err *err, const char *fmt, ...) {
     snprintf(msg, sizeof msg, "%s: %s", prefix, err->msg);
     msg[sizeof err->msg - 1] = 0;
     memcpy(err->msg, msg, sizeof err->msg);
+    make_shown(err->msg);
     return -1;
 }
 

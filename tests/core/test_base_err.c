@@ -27,6 +27,23 @@ START_TEST(err_ctx_prefixes_and_never_overflows) {
 }
 END_TEST
 
+START_TEST(err_shows_text_and_nothing_that_steers_a_terminal) {
+    struct err err = {0}, cut = {0};
+    err_set(&err, ERR_INVAL,
+            "a\x1b[31m\tb \xc3\xa9 \xe4\xb8\xad \xf0\x9f\x98\x80 "
+            "\xff\xc0\xaf\xed\xa0\x80\xc2\x9b\x7f|");
+    ck_assert_str_eq(err.msg, "a?[31m?b \xc3\xa9 \xe4\xb8\xad \xf0\x9f\x98\x80 "
+                              "?????"
+                              "?"
+                              "?"
+                              "?"
+                              "?|");
+    err_set(&cut, ERR_INVAL, "%.2s", "a\xc3\xa9");
+    err_ctx(&cut, "%s", "\x9b");
+    ck_assert_str_eq(cut.msg, "?: a?");
+}
+END_TEST
+
 START_TEST(err_sys_maps_errno_to_codes) {
     struct {
         int e;
@@ -58,6 +75,7 @@ Suite *base_err_suite(void) {
     Suite *s = suite_create("err");
     TCase *tc = tcase_create("err");
     tcase_add_test(tc, err_keeps_the_first_error);
+    tcase_add_test(tc, err_shows_text_and_nothing_that_steers_a_terminal);
     tcase_add_test(tc, err_ctx_prefixes_and_never_overflows);
     tcase_add_test(tc, err_sys_maps_errno_to_codes);
     tcase_add_test(tc, err_names_are_unique_and_found_again);
