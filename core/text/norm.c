@@ -18,6 +18,10 @@
 #define STEPS_MAX 32
 #define DEPTH_MAX 8
 
+/* A text of n bytes is replaced by at most so many. */
+#define GROWS_TO 16
+#define GROWS_BY ((size_t)1 << 20)
+
 /* A character on its way, and what it does to those that were there: 0
  * replaces one, 1 is inserted, -n replaces one and removes n. */
 struct change {
@@ -41,6 +45,7 @@ struct norm_buf {
     size_t len;
     const struct span *at; /* NULL: text is the input */
     size_t off;            /* up to here it was replaced */
+    size_t most;           /* bytes that replacing may make of a text */
     struct change *list;   /* marks that wait for their order */
     size_t n, cap;
 };
@@ -425,10 +430,16 @@ static void run_strip(const struct step *st, struct norm_buf *b) {
     edit_end(b);
 }
 
+/* A file may ask for ten for one, ten times over. What would become more than
+ * `most` stays as it is from there on. */
+static bool has_room(const struct norm_buf *b, size_t made, size_t more) {
+    return made + (b->len - b->off) + more <= b->most;
+}
+
 /* The text in front takes the place of the first character. */
 static void run_prepend(const struct step *st, struct norm_buf *b) {
     uint32_t c, first;
-    if (!b->len || !st->text_len)
+    if (!b->len || !st->text_len || b->len + st->text_len > b->most)
         return;
     edit_begin(b);
     uni_get(b->text, &first);
@@ -478,15 +489,18 @@ static void put_content(const struct step *st, struct norm_buf *b) {
     }
 }
 
-/* A single byte (a space, mostly), without offsets. */
-static void replace_byte(const struct step *st, struct norm_buf *b) {
+/* A single byte (a space, mostly), without offsets. False: there is no room
+ * for all. */
+static bool replace_byte(const struct step *st, struct norm_buf *b) {
     struct side *s = &b->side[b->to];
     char c = st->literal[0];
     size_t n = 0;
     for (size_t i = 0; i < b->len; i++)
         n += b->text[i] == c;
     if (n == 0)
-        return;
+        return true;
+    if (b->len + n * st->text_len > b->most)
+        return false;
     edit_begin(b);
     edit_room(b, b->len + n * st->text_len);
     for (size_t i = 0; i < b->len; i++) {
@@ -498,6 +512,7 @@ static void replace_byte(const struct step *st, struct norm_buf *b) {
         s->n += st->text_len;
     }
     edit_end(b);
+    return true;
 }
 
 static void run_replace(const struct step *st, struct norm_buf *b) {
@@ -508,10 +523,8 @@ static void run_replace(const struct step *st, struct norm_buf *b) {
     size_t last = 0;
     if (!b->len)
         return;
-    if (st->literal && !st->literal[1] && !b->want_at) {
-        replace_byte(st, b);
+    if (st->literal && !st->literal[1] && !b->want_at && replace_byte(st, b))
         return;
-    }
     if (st->regex)
         regex_run_init(&run, st->regex, &budget);
     while (replace_find(st, b, &run, last, any, last, &m)) {
@@ -519,6 +532,8 @@ static void run_replace(const struct step *st, struct norm_buf *b) {
             edit_begin(b);
         any = true;
         edit_copy(b, m.from);
+        if (!has_room(b, b->side[b->to].n, st->text_len))
+            break;
         b->off = last = m.to;
         put_content(st, b);
     }
@@ -968,6 +983,8 @@ void norm_apply(const struct norm *n, const char *text, size_t len,
     b->text = text;
     b->len = len;
     b->at = NULL;
+    b->most = GROWS_TO * len + GROWS_BY;
+    b->most = b->most < INT32_MAX ? b->most : INT32_MAX;
     for (int i = 0; i < n->n; i++)
         n->step[i].run(&n->step[i], b);
     out->text = b->text;

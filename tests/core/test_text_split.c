@@ -362,6 +362,32 @@ START_TEST(no_configuration_makes_one_piece_and_changes_nothing) {
 }
 END_TEST
 
+/* ten for one, ten times over, would be 10 GB of one byte */
+START_TEST(replacing_over_and_over_stops_at_a_bound) {
+    static const char ten[] =
+        "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":"
+        "\"aaaaaaaaaa\"}";
+    struct err err = {0};
+    json_t *list = json_array();
+    for (int i = 0; i < 10; i++)
+        json_array_append_new(list, json_loads(ten, 0, NULL));
+    json_t *j =
+        json_pack("{s:s, s:o}", "type", "Sequence", "normalizers", list);
+    struct norm *n = norm_new(j, &err);
+    ck_assert_msg(n != NULL, "%s", err.msg);
+    for (int at = 0; at < 2; at++) {
+        struct norm_out out = {.want_at = at};
+        norm_apply(n, "ba", 2, &out);
+        ck_assert_uint_gt(out.len, 100000);
+        ck_assert_uint_lt(out.len, 2 << 20);
+        ck_assert(out.text[0] == 'b' && out.text[out.len - 1] == 'a');
+        norm_out_release(&out);
+    }
+    norm_free(n);
+    json_decref(j);
+}
+END_TEST
+
 START_TEST(charsmap_that_is_damaged_is_refused) {
     static const char *const bad[] = {"!", "AAAA", "/////w==", "CAAAAAAA"};
     struct err err = {0};
@@ -396,6 +422,7 @@ Suite *text_split_suite(void) {
                         19);
     tcase_add_loop_test(tc, configurations_that_are_wrong_are_named, 0, 8);
     tcase_add_test(tc, no_configuration_makes_one_piece_and_changes_nothing);
+    tcase_add_test(tc, replacing_over_and_over_stops_at_a_bound);
     tcase_add_test(tc, charsmap_that_is_damaged_is_refused);
     suite_add_tcase(s, tc);
     return s;
