@@ -96,6 +96,25 @@ struct tok_learn {
 };
 int tok_learn(const struct tok_learn *in, const char *dir, struct err *err);
 
+/* How fast one thread is: seconds of one pass over a text, in parts of
+ * 100 kB. */
+struct tok_speed {
+    double encode_s, decode_s;
+    size_t tokens;
+};
+struct tok_speed tok_bench(const struct tok *t, const char *text, size_t len);
+/* A text of len bytes of the vocabulary's words, the same every time; owned by
+ * the caller. */
+enum tok_bench_kind {
+    TOK_BENCH_ENGLISH,
+    TOK_BENCH_CODE,
+    TOK_BENCH_CJK,
+    TOK_BENCH_MIXED,
+    TOK_BENCH_N
+};
+const char *tok_bench_name(enum tok_bench_kind kind);
+char *tok_bench_text(const struct tok *t, enum tok_bench_kind kind, size_t len);
+
 /* ---- renderers ---- */
 
 /* Which tokens count: the table of spec/renderers §2. */

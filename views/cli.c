@@ -197,10 +197,13 @@ static const struct cli_verb verbs[] = {
      "Rows are read as `run sft` reads them. Status 65 when training would "
      "refuse a row\nor get nothing from it.",
      1, 1, 0, cli_data_check, data_check_opts},
-    {"bench", "cpu|step [DIR]", "measure this machine beside its own ceilings",
+    {"bench", "cpu|step|text [DIR] [FILE...]",
+     "measure this machine beside its own ceilings",
      "cpu: every kernel, a training step and decoding, of a model made in\n"
-     "memory. step DIR: training steps of a Hugging Face directory.",
-     1, 2, 0, cli_bench, bench_opts},
+     "memory. step DIR: training steps of a Hugging Face directory. text DIR:\n"
+     "opening its tokenizer, encoding and decoding on one thread, of the "
+     "files\nor of texts made of its words.",
+     1, -1, 0, cli_bench, bench_opts},
     {"completion", "bash|zsh", "shell completion",
      "  source <(fettle completion bash)", 1, 1, 0, cli_completion, NULL},
     {"help", "[VERB]", "this list, or one verb's help", "", 0, 2, 0, cli_help,

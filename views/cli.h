@@ -91,7 +91,7 @@ cli_fn cli_serve, cli_stop, cli_worker, cli_job, cli_model_add, cli_model_rm,
     cli_undeploy, cli_export, cli_ckpt_rm, cli_demo, cli_starter;
 cli_fn cli_sample, cli_chat, cli_logprobs, cli_tokenize, cli_detokenize,
     cli_render;
-cli_fn cli_help, cli_completion, cli_bench;
+cli_fn cli_help, cli_completion, cli_bench, cli_bench_text;
 
 /* A run's number from "3" or its name. */
 int cli_run_find(struct cli *c, struct store *st, const char *word,

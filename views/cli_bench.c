@@ -604,13 +604,15 @@ static int bench_steps(struct bench *b, const char *dir, uint32_t rank,
 }
 
 int cli_bench(struct cli *c, struct err *err) {
+    if (strcmp(c->arg[0], "text") == 0)
+        return cli_bench_text(c, err);
     struct bench b = {.c = c, .rows = json_array()};
     int64_t threads, rounds, rank, tokens;
     bool is_step = strcmp(c->arg[0], "step") == 0;
     int rc = -1;
     if (!is_step && strcmp(c->arg[0], "cpu") != 0)
-        err_set(err, ERR_USAGE, "no bench '%.40s': there are cpu and step",
-                c->arg[0]);
+        err_set(err, ERR_USAGE,
+                "no bench '%.40s': there are cpu, step and text", c->arg[0]);
     else if (is_step != (c->n == 2))
         err_set(err, ERR_USAGE, "usage: fettle bench cpu | step DIR");
     else if (cli_opt_int(c, "--threads", 0, 0, 256, &threads, err) == 0 &&
