@@ -525,9 +525,9 @@ int recipe_check(const struct recipe *r, json_t *config, const char *model_dir,
     if (steps)
         *steps = s.total;
     int rc = fits(&s, model_dir, err);
-    if (s.render)
+    if (s.text.render)
         json_object_set_new(config, "renderer",
-                            json_string(render_name(s.render)));
+                            json_string(render_name(s.text.render)));
     sft_close(&s);
     return rc;
 }
