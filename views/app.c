@@ -291,6 +291,11 @@ static const char *no_model(void *arg) {
     return model_selected(arg) ? NULL : "no model is selected";
 }
 
+static const char *no_run_rows(void *arg) {
+    const struct app *a = arg;
+    return a->page.run ? NULL : "these are scenarios, of no file";
+}
+
 static void cmd_inspect_run(void *arg, const char *args) {
     struct app *a = arg;
     (void)args;
@@ -440,6 +445,7 @@ LOOK(row_previous, 'p')
 LOOK(page_down, KEY_PGDN)
 LOOK(page_up, KEY_PGUP)
 LOOK(shown_by, 'w')
+LOOK(other_file, 'e')
 
 #define GLOBAL "global"
 #define LIST_ROWS(ctx) \
@@ -577,6 +583,8 @@ const struct cmd app_cmds[] = {
      "r number", NULL, cmd_row},
     {"rows.by", "Text, ids or facts", "what a token is shown by", "w", "rows",
      0, "w text/ids/facts", NULL, look_shown_by},
+    {"rows.file", "Data or eval_data", "which file of the run", "e", "rows", 0,
+     "", no_run_rows, look_other_file},
     {"rows.down", "Scroll down", "a line of this row", "j Down", "rows", 0,
      "j/k scroll", NULL, look_next},
     {"rows.up", "Scroll up", "a line of this row", "k Up", "rows", 0, "", NULL,

@@ -52,6 +52,11 @@ struct pages {
 
 /* ---- pages ---- */
 
+bool page_same_source(const struct page_want *a, const struct page_want *b) {
+    return a->run == b->run && a->is_eval == b->is_eval &&
+           strcmp(a->model, b->model) == 0;
+}
+
 struct page *page_ref(struct page *g) {
     if (g)
         atomic_fetch_add(&g->refs, 1);
@@ -254,18 +259,19 @@ static int run_open(struct pages *p, struct store *st, int64_t id,
     if (store_run_get(st, id, &rows) != STORE_OK)
         return err_set(err, ERR_NOTFOUND, "run %lld is gone", (long long)id);
     const struct store_run *r = rows.row;
-    const char *data = NULL;
+    const char *key = p->want.is_eval ? "eval_data" : "data", *data = NULL;
     p->config = json_read(r->config, strlen(r->config), "config", err);
     if (p->config)
-        data = json_string_value(json_object_get(p->config, "data"));
-    if (data) {
+        data = json_string_value(json_object_get(p->config, key));
+    if (data && *data) {
         p->path = fs_path("%s", data);
         const char *base = strrchr(data, '/');
-        snprintf(p->source, sizeof p->source, "%s", base ? base + 1 : data);
+        snprintf(p->source, sizeof p->source, "%s%s", base ? base + 1 : data,
+                 p->want.is_eval ? " (eval_data)" : "");
     } else if (p->config) {
-        err_set(err, ERR_NOTFOUND, "run %lld has no data file", (long long)id);
+        err_set(err, ERR_NOTFOUND, "run %lld has no %s", (long long)id, key);
     }
-    int rc = data ? file_open(p, err) : -1;
+    int rc = p->path ? file_open(p, err) : -1;
     if (rc == 0)
         rc = text_open(p, st, r->model, err);
     store_runs_free(&rows);
@@ -336,10 +342,6 @@ static struct page *row_page(struct pages *p, const struct page_want *w) {
     return g;
 }
 
-static bool is_source(const struct page_want *a, const struct page_want *b) {
-    return a->run == b->run && strcmp(a->model, b->model) == 0;
-}
-
 /* Once said; that source is tried again when it is asked for anew. */
 static struct page *failed_page(struct pages *p, const struct page_want *w,
                                 const struct err *err) {
@@ -353,7 +355,7 @@ struct page *pages_step(struct pages *p, struct store *st,
                         const struct page_want *w, bool *more) {
     struct err err = {0};
     *more = false;
-    if (!is_source(&p->want, w)) {
+    if (!page_same_source(&p->want, w)) {
         pages_close(p);
         p->want = *w;
         p->want.row = 0;

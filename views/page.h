@@ -24,8 +24,11 @@
 struct page_want {
     int64_t run;
     char model[STORE_NAME_MAX];
-    int64_t row; /* from 1; behind the last = the last */
+    int64_t row;  /* from 1; behind the last = the last */
+    bool is_eval; /* of the run's eval_data, not its data */
 };
+/* Do both want the same file or bank? */
+bool page_same_source(const struct page_want *a, const struct page_want *b);
 
 struct page {
     atomic_int refs;

@@ -31,9 +31,7 @@ void rows_free(struct rows *v) {
  * read. NULL: nothing read yet. */
 static struct page *page_here(const struct app *a) {
     struct page *g = a->snap->page;
-    bool is_it = g && g->want.run == a->page.run &&
-                 strcmp(g->want.model, a->page.model) == 0;
-    return is_it ? g : NULL;
+    return g && page_same_source(&g->want, &a->page) ? g : NULL;
 }
 
 /* ---- moving ---- */
@@ -48,6 +46,11 @@ void rows_open_model(struct app *a, const char *model, int64_t row) {
     a->page = (struct page_want){.row = row};
     snprintf(a->page.model, sizeof a->page.model, "%s", model);
     app_go(a, VIEW_ROWS);
+}
+
+static void other_file(struct app *a) {
+    a->page.is_eval = !a->page.is_eval;
+    a->page.row = 1;
 }
 
 void rows_go(struct app *a, int64_t row) {
@@ -93,6 +96,7 @@ static bool key(struct app *a, const struct ev *ev) {
     case KEY_END: scroll(v, v->flow.lines); return true;
     case 'n': rows_go(a, a->page.row + 1); return true;
     case 'p': rows_go(a, a->page.row - 1); return true;
+    case 'e': other_file(a); return true;
     case 'w': v->how = (enum show)((v->how + 1) % SHOW_N); return true;
     default: return false;
     }
@@ -184,9 +188,8 @@ static void lay_page(struct rows *v, struct page *g, int w) {
     struct page *old = v->page;
     if (old == g && v->w == w && v->laid == v->how)
         return;
-    bool is_same_row = old && old->row == g->row &&
-                       old->want.run == g->want.run &&
-                       strcmp(old->want.model, g->want.model) == 0;
+    bool is_same_row =
+        old && old->row == g->row && page_same_source(&old->want, &g->want);
     v->top = is_same_row ? v->top : 0;
     v->page = page_ref(g);
     page_unref(old);

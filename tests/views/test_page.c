@@ -171,6 +171,23 @@ START_TEST(what_is_missing_is_named) {
 END_TEST
 
 /* The first row is there long before the last is known. */
+START_TEST(held_out_rows_of_another_file_are_shown_too) {
+    char more[160];
+    write_data(SAID("One.") SAID("Two."));
+    snprintf(more, sizeof more, ",\"eval_data\":\"%s\"", data);
+    struct page_want w = {.run = add_run("m", more), .row = 2, .is_eval = true};
+    bool again;
+    struct page *g = pages_step(pages, st, &w, &again);
+    ck_assert_str_eq(g->source, "rows.jsonl (eval_data)");
+    ck_assert_int_eq(g->row, 2);
+    page_unref(g);
+    w.run = add_run("m", ",\"eval_data\":\"\"");
+    g = pages_step(pages, st, &w, &again);
+    says(g, "run 2 has no eval_data");
+    page_unref(g);
+}
+END_TEST
+
 START_TEST(a_large_file_is_read_by_pieces) {
     static const char row[] = SAID("Far.");
     off_t far = 80 << 20;
@@ -239,6 +256,7 @@ Suite *page_suite(void) {
     tcase_add_test(
         tc, what_cannot_be_opened_is_said_once_and_tried_when_asked_again);
     tcase_add_test(tc, what_is_missing_is_named);
+    tcase_add_test(tc, held_out_rows_of_another_file_are_shown_too);
     tcase_add_test(tc, a_large_file_is_read_by_pieces);
     tcase_add_test(tc, a_model_shows_the_scenarios);
     tcase_add_test(tc, a_model_without_a_tokenizer_shows_no_scenarios);
