@@ -57,48 +57,88 @@ static const char config4[] =
     "\"intermediate_size\":8,\"vocab_size\":8,\"sliding_window\":2,"
     "\"layer_types\":[\"sliding_attention\"],\"rope_theta\":1e4,"
     "\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.0}}";
+static const char config_moe[] =
+    "{\"model_type\":\"qwen3_moe\",\"hidden_size\":8,\"num_hidden_layers\":1,"
+    "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":4,"
+    "\"intermediate_size\":8,\"moe_intermediate_size\":4,\"vocab_size\":8,"
+    "\"num_experts\":2,\"num_experts_per_tok\":1,\"norm_topk_prob\":true,"
+    "\"decoder_sparse_step\":1,\"mlp_only_layers\":[],\"rope_theta\":1e6,"
+    "\"max_position_embeddings\":64,\"tie_word_embeddings\":false}";
+static const char config_oss[] =
+    "{\"model_type\":\"gpt_oss\",\"hidden_size\":8,\"num_hidden_layers\":1,"
+    "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":4,"
+    "\"intermediate_size\":4,\"vocab_size\":8,\"num_local_experts\":2,"
+    "\"num_experts_per_tok\":1,\"attention_bias\":true,\"sliding_window\":2,"
+    "\"layer_types\":[\"sliding_attention\"],\"max_position_embeddings\":64,"
+    "\"tie_word_embeddings\":false,\"rope_parameters\":{\"rope_type\":\"yarn\","
+    "\"rope_theta\":150000.0,\"factor\":4.0,\"beta_fast\":32.0,\"beta_slow\":"
+    "1.0,\"original_max_position_embeddings\":16,\"truncate\":false}}";
 static const char generation[] = "{\"eos_token_id\":[1,4],\"pad_token_id\":0}";
 static const char index_json[] =
     "{\"metadata\":{\"total_size\":1},\"weight_map\":{"
     "\"lm_head.weight\":\"a.safetensors\","
     "\"model.norm.weight\":\"a.safetensors\"}}";
 
-static const struct st_out tensors[] = {
-    {"lm_head.weight", KERN_F32, 2, {W, W}},
-    {"model.embed_tokens.weight", KERN_BF16, 2, {W, W}},
-    {"model.layers.0.input_layernorm.weight", KERN_F32, 1, {W}},
-    {"model.layers.0.mlp.down_proj.weight", KERN_F16, 2, {W, W}},
-    {"model.layers.0.mlp.gate_proj.weight", KERN_F32, 2, {W, W}},
-    {"model.layers.0.mlp.up_proj.weight", KERN_F32, 2, {W, W}},
-    {"model.layers.0.post_attention_layernorm.weight", KERN_F32, 1, {W}},
-    {"model.layers.0.self_attn.k_proj.weight", KERN_F32, 2, {4, W}},
-    {"model.layers.0.self_attn.o_proj.weight", KERN_F32, 2, {W, W}},
-    {"model.layers.0.self_attn.q_proj.weight", KERN_F32, 2, {W, W}},
-    {"model.layers.0.self_attn.v_proj.weight", KERN_F32, 2, {4, W}},
-    {"model.norm.weight", KERN_F32, 1, {W}},
-};
+#define L0 "model.layers.0."
+#define EXPERT(e) \
+    {L0 "mlp.experts." e ".down_proj.weight", KERN_F32, 2, {W, 4}}, \
+        {L0 "mlp.experts." e ".gate_proj.weight", KERN_F32, 2, {4, W}}, \
+        {L0 "mlp.experts." e ".up_proj.weight", KERN_F32, 2, {4, W}},
+#define ENDS \
+    {"lm_head.weight", KERN_F32, 2, {W, W}}, \
+        {"model.embed_tokens.weight", KERN_BF16, 2, {W, W}}, \
+        {"model.norm.weight", KERN_F32, 1, {W}}, \
+        {L0 "input_layernorm.weight", KERN_F32, 1, {W}}, \
+        {L0 "post_attention_layernorm.weight", KERN_F32, 1, {W}}, \
+        {L0 "self_attn.k_proj.weight", KERN_F32, 2, {4, W}}, \
+        {L0 "self_attn.o_proj.weight", KERN_F32, 2, {W, W}}, \
+        {L0 "self_attn.q_proj.weight", KERN_F32, 2, {W, W}}, \
+        {L0 "self_attn.v_proj.weight", KERN_F32, 2, {4, W}},
 
+static const struct st_out dense[] = {
+    ENDS{L0 "mlp.down_proj.weight", KERN_F16, 2, {W, W}},
+    {L0 "mlp.gate_proj.weight", KERN_F32, 2, {W, W}},
+    {L0 "mlp.up_proj.weight", KERN_F32, 2, {W, W}}};
+static const struct st_out moe[] = {
+    ENDS EXPERT("0") EXPERT("1"){L0 "mlp.gate.weight", KERN_F32, 2, {2, W}},
+    {L0 "self_attn.k_norm.weight", KERN_F32, 1, {4}},
+    {L0 "self_attn.q_norm.weight", KERN_F32, 1, {4}}};
+static const struct st_out oss[] = {
+    ENDS{L0 "mlp.experts.down_proj", KERN_BF16, 3, {2, 4, W}},
+    {L0 "mlp.experts.down_proj_bias", KERN_BF16, 2, {2, W}},
+    {L0 "mlp.experts.gate_up_proj", KERN_BF16, 3, {2, W, 8}},
+    {L0 "mlp.experts.gate_up_proj_bias", KERN_BF16, 2, {2, 8}},
+    {L0 "mlp.router.bias", KERN_F32, 1, {2}},
+    {L0 "mlp.router.weight", KERN_F32, 2, {2, W}},
+    {L0 "self_attn.k_proj.bias", KERN_F32, 1, {4}},
+    {L0 "self_attn.o_proj.bias", KERN_F32, 1, {W}},
+    {L0 "self_attn.q_proj.bias", KERN_F32, 1, {W}},
+    {L0 "self_attn.sinks", KERN_F32, 1, {2}},
+    {L0 "self_attn.v_proj.bias", KERN_F32, 1, {4}}};
+
+/* arg: the tensors. Small numbers. */
 static int fill(void *arg, int i, void *out, struct err *err) {
-    (void)arg, (void)err;
-    memset(out, 0x3c, (size_t)st_out_bytes(&tensors[i])); /* small numbers */
+    const struct st_out *t = arg;
+    (void)err;
+    memset(out, 0x3c, (size_t)st_out_bytes(&t[i]));
     return 0;
 }
 
-/* The model's safetensors file; free() it. */
-static uint8_t *st_bytes(size_t *len) {
+/* A safetensors file of n tensors; free() it. */
+static uint8_t *st_bytes(const struct st_out *t, int n, size_t *len) {
     static const struct st_meta_kv meta[] = {{"format", "pt"}};
     struct err err = {0};
     char *dir = fuzz_dir(), *path = fs_path("%s/seed.safetensors", dir);
     unlink(path);
-    CHECK(st_write(path, tensors, sizeof tensors / sizeof *tensors, meta, 1,
-                   fill, NULL, &err) == 0,
-          "%s", err.msg);
+    CHECK(st_write(path, t, n, meta, 1, fill, (void *)t, &err) == 0, "%s",
+          err.msg);
     char *data = fs_read(path, FUZZ_MAX, len, &err);
     CHECK(data, "%s", err.msg);
     free(path);
     fuzz_rm(dir);
     return (uint8_t *)data;
 }
+#define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 /* ---- safetensors ---- */
 
@@ -140,7 +180,7 @@ static void safetensors_seeds(fuzz_seed_fn *add, void *arg) {
                                 "\"data_offsets\":[0,8]}}        "
                                 "        12345678";
     size_t len;
-    uint8_t *data = st_bytes(&len);
+    uint8_t *data = st_bytes(dense, COUNT(dense), &len);
     add(arg, data, len);
     add(arg, small, sizeof small - 1);
     free(data);
@@ -227,6 +267,12 @@ static const char *const config_words[] = {
     "\"partial_rotary_factor\":0.5,",
     "\"attention_bias\":true,",
     "\"tie_word_embeddings\":true,",
+    "\"num_experts\":",
+    "\"num_experts_per_tok\":2,",
+    "\"qwen3_moe\"",
+    "\"gpt_oss\"",
+    "\"mlp_only_layers\":[0],",
+    "\"quantization_config\":{\"quant_method\":\"mxfp4\"},",
     NULL};
 const struct fuzz_target fuzz_config = {"config", config_run, config_seeds,
                                         config_words};
@@ -281,13 +327,15 @@ static void train(const struct model *m, struct kern *k, uint32_t rank) {
     trainer_free(tr);
 }
 
-static int model_run(const uint8_t *data, size_t len) {
+/* Is it one that opens, and was it trained? */
+static bool opens(const uint8_t *data, size_t len) {
     struct err err = {0};
     struct kern *k;
     char *dir = fuzz_dir();
     unpack(dir, data, len);
     CHECK(kern_open(&k, &(struct kern_opts){.threads = 1}) == KERN_OK, "cpu");
     struct model *m = model_open(dir, k, &err);
+    bool is_model = m != NULL;
     CHECK(m || err.code, "a refusal without a reason");
     if (m) {
         train(m, k, 0);
@@ -296,16 +344,34 @@ static int model_run(const uint8_t *data, size_t len) {
     model_close(m);
     k->ops->close(k);
     fuzz_rm(dir);
+    return is_model;
+}
+
+static int model_run(const uint8_t *data, size_t len) {
+    opens(data, len);
     return 0;
+}
+
+/* Seeds are trained: one that does not open would fuzz its refusal alone. */
+static void add_model(fuzz_seed_fn *add, void *arg, const char *conf,
+                      const struct st_out *t, int n) {
+    uint8_t out[FUZZ_MAX];
+    size_t len;
+    uint8_t *st = st_bytes(t, n, &len);
+    size_t at = pack(out, 0, conf, strlen(conf));
+    at += pack(out + at, 2, st, len);
+    CHECK(opens(out, at), "a seed that is no model: %s", conf);
+    add(arg, out, at);
+    free(st);
 }
 
 static void model_seeds(fuzz_seed_fn *add, void *arg) {
     uint8_t out[FUZZ_MAX];
     size_t len, n = 0;
-    uint8_t *st = st_bytes(&len);
-    n = pack(out, 0, config, sizeof config - 1);
-    n += pack(out + n, 2, st, len);
-    add(arg, out, n);
+    uint8_t *st = st_bytes(dense, COUNT(dense), &len);
+    add_model(add, arg, config, dense, COUNT(dense));
+    add_model(add, arg, config_moe, moe, COUNT(moe));
+    add_model(add, arg, config_oss, oss, COUNT(oss));
     n = pack(out, 0, config4, sizeof config4 - 1);
     n += pack(out + n, 1, generation, sizeof generation - 1);
     n += pack(out + n, 3, index_json, sizeof index_json - 1);
