@@ -256,13 +256,26 @@ char *convert_find(const char *dir) {
     return best;
 }
 
-/* tokenizer_config.json; *config NULL: there is none. */
-static int read_config(const char *dir, json_t **config, struct err *err) {
-    char *path = fs_path("%s/tokenizer_config.json", dir);
+int convert_config(const char *dir, json_t **config, struct err *err) {
+    char *path = fs_path("%s/tokenizer_config.json", dir), *text = NULL;
+    json_error_t why;
+    size_t len;
+    bool is_there = fs_exists(path);
     *config = NULL;
-    if (fs_exists(path))
-        *config = json_read_file(path, CONVERT_CONFIG_MAX, err);
-    int rc = *config || !fs_exists(path) ? 0 : -1;
+    if (is_there)
+        text = fs_read(path, CONVERT_CONFIG_MAX, &len, err);
+    if (text)
+        *config = json_loadb(text, len, JSON_DECODE_INT_AS_REAL, &why);
+    if (text && !*config)
+        err_set(err, ERR_INVAL, "%s: line %d, column %d: %s", path, why.line,
+                why.column, why.text);
+    if (*config && !json_is_object(*config)) {
+        err_set(err, ERR_INVAL, "%s: an object is wanted", path);
+        json_decref(*config);
+        *config = NULL;
+    }
+    int rc = is_there && !*config ? -1 : 0;
+    free(text);
     free(path);
     return rc;
 }
@@ -277,7 +290,7 @@ int convert_dir(const char *dir, struct buf *out, struct err *err) {
                        "%s: no tokenizer.json, tokenizer.model or .tiktoken",
                        dir);
     path = fs_path("%s/%s", dir, name);
-    if (read_config(dir, &config, err) < 0 ||
+    if (convert_config(dir, &config, err) < 0 ||
         !(data = fs_read(path, CONVERT_FILE_MAX, &len, err)))
         goto out;
     rc = convert_bytes(name, data, len, config, out, err);

@@ -29,6 +29,9 @@
 /* The name of the file in DIR to convert, free() it; NULL: there is none. Of
  * several .tiktoken files the first by name. */
 char *convert_find(const char *dir);
+/* DIR's tokenizer_config.json, with integers beyond 64 bits (model_max_length)
+ * as floats; *config is the caller's, NULL: there is none. */
+int convert_config(const char *dir, json_t **config, struct err *err);
 /* The tokenizer.json of DIR's tiktoken.model, tokenizer.model or *.tiktoken,
  * appended; names of added tokens from its tokenizer_config.json. NOTFOUND:
  * it has none of them. */

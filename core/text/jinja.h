@@ -51,11 +51,13 @@ struct jinja_out {
     char *text; /* owned, with a 0 behind it */
     uint8_t *mark;
     size_t len;
+    int64_t steps; /* that it took, on failure too */
 };
 /* Fewer steps than JINJA_STEPS_MAX for every run of j. */
 void jinja_limit(struct jinja *j, int64_t steps);
 /* vars: an object. INVAL is what the template itself refuses or gets wrong,
- * with its line; TOOBIG and TIMEOUT a bound. *out is empty on failure. */
+ * with its line; TOOBIG and TIMEOUT a bound. *out holds
+ * nothing to release on failure. */
 int jinja_render(const struct jinja *j, const json_t *vars,
                  struct jinja_out *out, struct err *err);
 void jinja_out_release(struct jinja_out *out);

@@ -934,6 +934,7 @@ int jinja_render(const struct jinja *j, const json_t *vars,
         out->text[b.len] = 0;
         out->len = b.len;
     }
+    out->steps = m.steps;
     arena_release(&m.mem);
     return m.failed ? err_ctx(err, "chat template") : 0;
 }

@@ -9,6 +9,7 @@
 
 #include "core/fs.h"
 #include "core/json.h"
+#include "core/text/convert.h"
 #include "core/text/scenario.h"
 #include "core/text/template.h"
 
@@ -330,7 +331,8 @@ struct render *render_open(const char *name, const struct tok *t,
                            const char *model_dir, struct err *err) {
     struct render *r = calloc(1, sizeof *r);
     CHECK(r, "out of memory for a renderer");
-    json_t *conf = template_conf(model_dir);
+    json_t *conf;
+    int rc = convert_config(model_dir, &conf, err);
     char *type = model_type(model_dir);
     r->tok = t;
     r->bos = special_text(conf, "bos_token");
@@ -339,7 +341,8 @@ struct render *render_open(const char *name, const struct tok *t,
         name = auto_name(type, t, model_dir);
     r->family = family_find(name);
     find_controls(r);
-    int rc = find_date(r, err);
+    if (rc == 0)
+        rc = find_date(r, err);
     if (rc == 0 && strcmp(name, TEMPLATE) == 0)
         rc = template_render(r, model_dir, conf, err);
     else if (rc == 0)

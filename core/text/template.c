@@ -10,6 +10,7 @@
 
 #include "core/fs.h"
 #include "core/json.h"
+#include "core/text/convert.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,9 @@ static int parse_all(struct template *t, const json_t *v, struct err *err) {
     json_t *one;
     if (json_is_string(v))
         return parse_one(&t->plain, v, err);
+    if (v && !json_is_array(v) && !json_is_null(v))
+        return err_set(err, ERR_INVAL,
+                       "chat_template: a text, or a list of them, is wanted");
     json_array_foreach((json_t *)v, i, one) {
         const char *name = json_string_value(json_object_get(one, "name"));
         struct jinja **to = !name                           ? NULL
@@ -61,14 +65,6 @@ static int parse_all(struct template *t, const json_t *v, struct err *err) {
             return -1;
     }
     return 0;
-}
-
-json_t *template_conf(const char *dir) {
-    char *path = fs_path("%s/tokenizer_config.json", dir);
-    /* it may hold integers beyond 64 bits (model_max_length) */
-    json_t *conf = json_load_file(path, JSON_DECODE_INT_AS_REAL, NULL);
-    free(path);
-    return conf;
 }
 
 static int parse_file(struct template *t, const char *dir, struct err *err) {
@@ -85,7 +81,9 @@ static int parse_file(struct template *t, const char *dir, struct err *err) {
 
 bool template_is_there(const char *dir) {
     char *path = fs_path("%s/chat_template.jinja", dir);
-    json_t *conf = template_conf(dir);
+    struct err none = {0};
+    json_t *conf;
+    convert_config(dir, &conf, &none);
     bool yes = json_object_get(conf, "chat_template") || fs_exists(path);
     json_decref(conf);
     free(path);
@@ -94,11 +92,13 @@ bool template_is_there(const char *dir) {
 
 struct template *template_open(const char *dir, struct err *err) {
     struct template *t = calloc(1, sizeof *t);
-    json_t *conf = template_conf(dir);
+    json_t *conf;
     struct err why = {0};
     CHECK(t, "out of memory for a template");
+    int rc = convert_config(dir, &conf, &why);
     t->special = read_special(conf);
-    int rc = parse_file(t, dir, &why);
+    if (rc == 0)
+        rc = parse_file(t, dir, &why);
     if (rc == 0 && !t->plain)
         rc = parse_all(t, json_object_get(conf, "chat_template"), &why);
     if (rc == 0 && !t->plain)
@@ -245,12 +245,15 @@ int template_text(const struct template *t, const json_t *messages, size_t n,
                   struct err *err) {
     const struct jinja *j = tools && t->tools ? t->tools : t->plain;
     struct err why = {0}, again = {0};
+    int64_t steps = 0;
     int rc = -1, tries = has_calls(messages, n) ? 2 : 1;
     for (int how = ARGS_OBJECT; rc < 0 && how < tries; how++) {
         json_t *v = variables(t, messages, n, tools, (enum arguments)how);
         json_object_set_new(v, "add_generation_prompt", json_boolean(ask));
         rc = jinja_render(j, v, out, how == ARGS_OBJECT ? &why : &again);
         json_decref(v);
+        out->steps += steps;
+        steps = out->steps;
     }
     return rc == 0 ? 0 : err_set(err, why.code, "%s", why.msg);
 }
@@ -317,11 +320,17 @@ static size_t answer_end(const struct template *t, const struct jinja_out *out,
                                                                          : to;
 }
 
+/* Steps that telling the answers of a conversation apart may take. */
+#define SPAN_STEPS_MAX (10 * JINJA_STEPS_MAX)
+
 /* Between the prompt of an answer and the conversation up to it, where both
- * begin the whole text. What no prompt asks for has no span. */
-static void spans_by_prefix(const struct template *t,
-                            const struct jinja_out *all, const json_t *messages,
-                            size_t n, const json_t *tools, struct spans *s) {
+ * begin the whole text. What no prompt asks for has no span. The template runs
+ * twice an answer: of long conversations that is too much. */
+static int spans_by_prefix(const struct template *t,
+                           const struct jinja_out *all, const json_t *messages,
+                           size_t n, const json_t *tools, struct spans *s,
+                           struct err *err) {
+    int64_t steps = 0;
     for (size_t i = 0; i < n; i++) {
         struct jinja_out ask = {0}, with = {0};
         struct err ignored = {0};
@@ -334,9 +343,17 @@ static void spans_by_prefix(const struct template *t,
             begins_with(all, &with) && begins_with(all, &ask);
         if (ok)
             span_add(s, ask.len, answer_end(t, all, with.len), i);
+        steps += ask.steps + with.steps;
         jinja_out_release(&ask);
         jinja_out_release(&with);
+        if (steps > SPAN_STEPS_MAX)
+            return err_set(err, ERR_TOOBIG,
+                           "messages[%zu]: the chat template takes too long to "
+                           "tell the answers of %zu messages apart (train "
+                           "fewer of them a row, or by another renderer)",
+                           i, n);
     }
+    return 0;
 }
 
 /* ---- the renderer ---- */
@@ -382,18 +399,20 @@ static int template_write(void *arg, const struct chat *c, bool prompt,
                                  : c->hold;
     struct jinja_out out;
     struct spans spans = {0};
+    int rc = 0;
     if (template_text(t, messages, c->n, c->tools, prompt, &out, err) < 0)
         return -1;
     spans.v = calloc(c->n + 1, sizeof *spans.v);
     CHECK(spans.v, "out of memory for spans");
     if (!prompt && !spans_by_mark(&out, messages, c->n, &spans)) {
         spans.n = 0;
-        spans_by_prefix(t, &out, messages, c->n, c->tools, &spans);
+        rc = spans_by_prefix(t, &out, messages, c->n, c->tools, &spans, err);
     }
-    write_spans(s, &out, &spans);
+    if (rc == 0)
+        write_spans(s, &out, &spans);
     free(spans.v);
     jinja_out_release(&out);
-    return 0;
+    return rc;
 }
 
 static void template_free(void *arg) { template_close(arg); }

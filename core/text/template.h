@@ -19,9 +19,6 @@
 
 struct template;
 
-/* tokenizer_config.json, the caller's; NULL = none that can be read. */
-json_t *template_conf(const char *dir);
-
 /* chat_template.jinja, or chat_template of tokenizer_config.json; NOTFOUND
  * when DIR has neither. */
 struct template *template_open(const char *dir, struct err *err);

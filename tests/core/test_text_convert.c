@@ -1,12 +1,14 @@
 /* Conversions of .tiktoken and SentencePiece files: what they say, and what
  * they refuse. That ids are tiktoken's and SentencePiece's is shown by
  * tests/peer/tokens.py. */
+#include "core/fs.h"
 #include "core/text/base64.h"
 #include "core/text/convert.h"
 
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 Suite *text_convert_suite(void);
 
@@ -256,6 +258,27 @@ START_TEST(base64_comes_back) {
 }
 END_TEST
 
+/* Llama 2's has 1000000000000000019884624838656 */
+START_TEST(a_configuration_with_a_number_beyond_64_bits_is_read) {
+    static const char text[] = "{\"model_max_length\":1000000000000000019884624"
+                               "838656,\"add_bos_token\":true}";
+    struct err err = {0};
+    json_t *j;
+    char *dir = fs_path("/tmp/fettle-convert-%d", (int)getpid());
+    char *path = fs_path("%s/tokenizer_config.json", dir);
+    ck_assert_int_eq(fs_mkdirs(dir, &err), 0);
+    ck_assert_int_eq(convert_config(dir, &j, &err), 0);
+    ck_assert_ptr_null(j);
+    fs_write_atomic(path, text, sizeof text - 1, &err);
+    ck_assert_msg(convert_config(dir, &j, &err) == 0, "%s", err.msg);
+    ck_assert(json_is_true(json_object_get(j, "add_bos_token")));
+    fs_remove_tree(dir, &err);
+    json_decref(j);
+    free(path);
+    free(dir);
+}
+END_TEST
+
 Suite *text_convert_suite(void) {
     Suite *s = suite_create("text convert");
     TCase *tc = tcase_create("convert");
@@ -269,6 +292,7 @@ Suite *text_convert_suite(void) {
     tcase_add_test(tc, a_word_model_and_unused_pieces_are_refused_by_name);
     tcase_add_test(tc, a_model_cut_anywhere_is_refused_or_whole);
     tcase_add_test(tc, base64_comes_back);
+    tcase_add_test(tc, a_configuration_with_a_number_beyond_64_bits_is_read);
     suite_add_tcase(s, tc);
     return s;
 }

@@ -139,6 +139,19 @@ START_TEST(a_template_that_refuses_is_a_difference_with_its_words) {
 }
 END_TEST
 
+START_TEST(a_template_that_runs_into_its_bounds_is_not_tried_again_and_again) {
+    json_t *j = report("{% for i in range(3000) %}{% for k in range(3000) %}"
+                       "{% endfor %}{% endfor %}",
+                       "chatml");
+    ck_assert_int_eq(count(j, "equal"), 0);
+    ck_assert_ptr_nonnull(
+        strstr(field(row_of(j, "single_user"), "template"), "takes over"));
+    ck_assert_ptr_nonnull(
+        strstr(field(row_of(j, "tools_declared"), "template"), "not tried"));
+    json_decref(j);
+}
+END_TEST
+
 START_TEST(without_a_template_there_is_no_report) {
     struct err err = {0};
     ck_assert_ptr_null(render_parity("chatml", fx.tok, fx.dir, &err));
@@ -157,6 +170,9 @@ Suite *text_parity_suite(void) {
     tcase_add_test(tc, a_known_difference_has_a_reason_and_is_missed_when_gone);
     tcase_add_test(tc, a_known_difference_may_be_of_one_template_only);
     tcase_add_test(tc, a_template_that_refuses_is_a_difference_with_its_words);
+    tcase_set_timeout(tc, 30);
+    tcase_add_test(
+        tc, a_template_that_runs_into_its_bounds_is_not_tried_again_and_again);
     tcase_add_test(tc, without_a_template_there_is_no_report);
     suite_add_tcase(s, tc);
     return s;

@@ -267,6 +267,42 @@ START_TEST(the_default_of_several_templates_is_taken) {
 }
 END_TEST
 
+START_TEST(a_configuration_that_is_damaged_is_named) {
+    static const struct {
+        const char *text, *part;
+    } bad[] = {{"{oops", "tokenizer_config.json: line 1, column 5"},
+               {"[]", "tokenizer_config.json: an object"},
+               {"{\"chat_template\":5}", "chat_template: a text"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct err err = {0};
+        put("tokenizer_config.json", bad[i].text);
+        ck_assert_ptr_null(render_open("template", fx.tok, fx.dir, &err));
+        ck_assert_msg(strstr(err.msg, bad[i].part) != NULL, "%s", err.msg);
+    }
+}
+END_TEST
+
+/* Each answer takes two runs over all that is before it. */
+START_TEST(a_conversation_too_long_to_tell_its_answers_apart_is_refused) {
+    struct err err = {0};
+    struct example e;
+    json_t *m = json_array();
+    for (int i = 0; i < 4000; i++)
+        json_array_append_new(m, json_pack("{s:s, s:s}", "role",
+                                           i % 2 ? "assistant" : "user",
+                                           "content", "x"));
+    struct render *r =
+        opened("{% for m in messages %}{% for i in range(40) %}{% endfor %}"
+               "{{ m.role }}: {{ m.content }}\n{% endfor %}",
+               "template");
+    ck_assert_int_lt(render_example(r, m, TRAIN_ALL_ASSISTANT, 0, &e, &err), 0);
+    ck_assert_msg(strstr(err.msg, "takes too long to tell the answers") != NULL,
+                  "%s", err.msg);
+    render_close(r);
+    json_decref(m);
+}
+END_TEST
+
 Suite *text_template_suite(void) {
     Suite *s = suite_create("template");
     TCase *tc = tcase_create("template");
@@ -287,6 +323,10 @@ Suite *text_template_suite(void) {
     tcase_add_test(tc,
                    a_directory_without_a_template_says_where_one_is_looked_for);
     tcase_add_test(tc, the_default_of_several_templates_is_taken);
+    tcase_set_timeout(tc, 30);
+    tcase_add_test(tc, a_configuration_that_is_damaged_is_named);
+    tcase_add_test(
+        tc, a_conversation_too_long_to_tell_its_answers_apart_is_refused);
     suite_add_tcase(s, tc);
     return s;
 }
