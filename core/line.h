@@ -1,6 +1,7 @@
 /*
  * line - the lines of a file or a pipe, each as soon as it is there. Memory is
- * bounded by the longest line that is wanted, whatever the file holds.
+ * bounded by the longest line that is wanted, whatever the file holds. A byte
+ * order mark before the first is no part of it.
  *
  *     struct lines l;
  *     lines_init(&l, fd, "chat.jsonl", 16 << 20);

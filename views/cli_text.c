@@ -329,9 +329,14 @@ static int each_line(struct cli *c, line_fn *fn, bool nul, void *arg,
 static uint32_t *tokens_of(const json_t *j, uint32_t *n, struct err *err) {
     const json_t *t = json_object_get(j, "tokens");
     size_t count = json_array_size(t);
+    if (count >= WIRE_TOKENS_MAX) {
+        err_set(err, ERR_TOOBIG, "tokens: %zu of them, at most %d are taken",
+                count, WIRE_TOKENS_MAX - 1);
+        return NULL;
+    }
     uint32_t *ids = calloc(count + 1, sizeof *ids);
     CHECK(ids, "out of memory for tokens");
-    bool ok = json_is_array(t) && count < WIRE_TOKENS_MAX;
+    bool ok = json_is_array(t);
     for (size_t i = 0; ok && i < count; i++) {
         const json_t *v = json_array_get(t, i);
         ok = json_is_integer(v) && json_integer_value(v) >= 0 &&
@@ -491,9 +496,13 @@ static int parse_line(struct cli *c, const json_t *j, void *arg,
     const struct text_arg *a = arg;
     enum reply_end end;
     uint32_t n;
+    size_t len;
     uint32_t *ids = tokens_of(j, &n, err);
-    json_t *m = ids ? render_parse(a->render, ids, n, &end, err) : NULL;
+    /* names an id that the vocabulary lacks */
+    char *text = ids ? tok_decode_all(a->tok, ids, n, &len, err) : NULL;
+    json_t *m = text ? render_parse(a->render, ids, n, &end, err) : NULL;
     (void)c;
+    free(text);
     if (m)
         cli_print_json(json_pack("{s:o, s:s}", "message", m, "termination",
                                  reply_end_name(end)),
@@ -582,16 +591,28 @@ static void print_renderers(struct cli *c) {
         json_decref(all);
 }
 
+/* name NULL: all_assistant_messages. USAGE lists the names. */
+static int train_on_opt(const char *name, enum train_on *on, struct err *err) {
+    int w = name ? train_on_by_name(name) : TRAIN_ALL_ASSISTANT;
+    char known[256] = "";
+    *on = (enum train_on)w;
+    if (w >= 0)
+        return 0;
+    for (int i = 0; i < TRAIN_ON_N; i++) {
+        size_t n = strlen(known);
+        snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "",
+                 train_on_name((enum train_on)i));
+    }
+    return err_set(err, ERR_USAGE, "--train-on %.40s is unknown (%s)", name,
+                   known);
+}
+
 static int with_text(struct cli *c, line_fn *fn, const char *renderer,
                      const char *on, struct err *err) {
     struct text_arg a = {.on = TRAIN_ALL_ASSISTANT};
     int64_t most = 0;
-    int w = on ? train_on_by_name(on) : TRAIN_ALL_ASSISTANT;
     char *dir = cli_text_dir(c, c->arg[0], err);
-    int rc = dir ? 0 : -1;
-    if (rc == 0 && w < 0)
-        rc = err_set(err, ERR_USAGE, "--train-on %.40s is unknown", on);
-    a.on = (enum train_on)(w < 0 ? 0 : w);
+    int rc = dir ? train_on_opt(on, &a.on, err) : -1;
     if (rc == 0 && fn == inspect_line)
         rc = cli_opt_int(c, "--max-length", 0, 0, 1 << 30, &most, err);
     a.max_length = (size_t)most;

@@ -52,6 +52,11 @@ static int give(struct lines *l, size_t n, bool is_long) {
     l->line = is_long || n > l->max ? NULL : line;
     l->len = n;
     l->from += n + past;
+    if (l->number == 1 && l->line && n >= 3 &&
+        memcmp(line, "\xef\xbb\xbf", 3) == 0) {
+        l->line += 3;
+        l->len -= 3;
+    }
     return 1;
 }
 

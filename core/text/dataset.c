@@ -199,18 +199,12 @@ static int check_kind(const char *line, size_t n, const char *path,
 
 static int one_line(const struct lines *l, row_fn *fn, void *arg,
                     struct err *err) {
-    const char *s = l->line;
-    size_t n = l->len;
     struct err bad = {0};
     json_t *row = NULL;
-    if (l->number == 1 && n >= 3 && s && memcmp(s, "\xef\xbb\xbf", 3) == 0) {
-        s += 3;
-        n -= 3;
-    }
-    if (s && is_blank(s, n))
+    if (l->line && is_blank(l->line, l->len))
         return 0;
-    if (s)
-        row = json_read_line(s, n, false, &bad);
+    if (l->line)
+        row = json_read_line(l->line, l->len, false, &bad);
     else
         err_set(&bad, ERR_TOOBIG, "more than %d bytes", ROW_LINE_MAX);
     int rc = fn(arg, l->number, row, &bad, err);

@@ -19,7 +19,7 @@ static int file_of(const char *data, size_t len) {
 }
 
 START_TEST(lines_come_one_by_one_with_their_numbers) {
-    static const char text[] = "one\n\n\0b\r\nlast";
+    static const char text[] = "\xef\xbb\xbfone\n\n\0b\r\nlast";
     static const struct {
         const char *s;
         size_t len;
