@@ -29,9 +29,13 @@ int64_t fs_size(const char *path); /* bytes, -1 when absent */
 int fs_remove_tree(const char *path, struct err *err);
 int fs_copy_file(const char *from, const char *to, struct err *err);
 
-/* The whole file, or all that a pipe gives, with a 0 behind it; at most `max`
- * bytes, else TOOBIG. */
+/* The whole file with a 0 behind it; at most `max` bytes, else TOOBIG; INVAL
+ * when it is none: a pipe in a stranger's directory would be waited for. */
 char *fs_read(const char *path, size_t max, size_t *len, struct err *err);
+/* The same, or all that a pipe or a terminal gives. */
+char *fs_read_any(const char *path, size_t max, size_t *len, struct err *err);
+/* A regular file, to be read; -1 when it is something else. CLOEXEC. */
+int fs_open_file(const char *path, struct err *err);
 /* Replaces `path` atomically and durably, mode 0600. */
 int fs_write_atomic(const char *path, const void *data, size_t len,
                     struct err *err);

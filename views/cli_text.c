@@ -27,8 +27,8 @@ static uint64_t drawn_seed(void) {
 
 static char *messages_read(const char *path, struct err *err) {
     size_t len;
-    char *text = fs_read(strcmp(path, "-") == 0 ? "/dev/stdin" : path,
-                         LINE_MAX_BYTES, &len, err);
+    char *text = fs_read_any(strcmp(path, "-") == 0 ? "/dev/stdin" : path,
+                             LINE_MAX_BYTES, &len, err);
     json_t *j = text ? json_read(text, len, path, err) : NULL;
     if (json_is_object(j)) {
         json_t *m = json_incref(json_object_get(j, "messages"));

@@ -222,15 +222,19 @@ static char *read_all(int fd, const char *path, size_t size, size_t max,
     return data;
 }
 
-char *fs_read(const char *path, size_t max, size_t *len, struct err *err) {
+/* flags: O_NONBLOCK when it has to be a file, so that nothing waits. */
+static char *read_path(const char *path, int flags, size_t max, size_t *len,
+                       struct err *err) {
     char *data = NULL;
     size_t n;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | flags);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
         err_sys(err, "read %s", path);
     else if (S_ISDIR(st.st_mode))
         err_set(err, ERR_INVAL, "read %s: is a directory", path);
+    else if (flags && !S_ISREG(st.st_mode))
+        err_set(err, ERR_INVAL, "read %s: is not a regular file", path);
     else if (S_ISREG(st.st_mode) && (uint64_t)st.st_size > max)
         err_set(err, ERR_TOOBIG, "read %s: %lld bytes, at most %zu are taken",
                 path, (long long)st.st_size, max);
@@ -242,6 +246,25 @@ char *fs_read(const char *path, size_t max, size_t *len, struct err *err) {
     if (data && len)
         *len = n;
     return data;
+}
+
+char *fs_read(const char *path, size_t max, size_t *len, struct err *err) {
+    return read_path(path, O_NONBLOCK, max, len, err);
+}
+
+char *fs_read_any(const char *path, size_t max, size_t *len, struct err *err) {
+    return read_path(path, 0, max, len, err);
+}
+
+int fs_open_file(const char *path, struct err *err) {
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        return fd;
+    if (fd < 0)
+        return err_sys(err, "open %s", path);
+    close(fd);
+    return err_set(err, ERR_INVAL, "open %s: is not a regular file", path);
 }
 
 static char *fs_parent(const char *path) {

@@ -153,8 +153,10 @@ static int st_add(struct st *s, const char *path, struct err *err) {
     if (s->n_files == ST_FILES_MAX)
         return err_set(err, ERR_TOOBIG, "more than %d shards", ST_FILES_MAX);
     struct st_file *f = &s->file[s->n_files];
-    int rc = -1, fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &info) < 0) {
+    int rc = -1, fd = fs_open_file(path, err);
+    if (fd < 0)
+        goto out;
+    if (fstat(fd, &info) < 0) {
         err_sys(err, "open %s", path);
         goto out;
     }

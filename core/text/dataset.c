@@ -231,7 +231,7 @@ static int each_line(int fd, const char *path, row_fn *fn, void *arg,
 static int whole_text(const char *path, row_fn *fn, void *arg,
                       struct err *err) {
     size_t len, n;
-    char *bytes = fs_read(path, TEXT_FILE_MAX, &len, err);
+    char *bytes = fs_read_any(path, TEXT_FILE_MAX, &len, err);
     if (!bytes)
         return -1;
     char *text = utf8_lossy(bytes, len, &n);

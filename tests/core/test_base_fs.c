@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -64,7 +65,7 @@ START_TEST(fs_read_takes_all_that_a_pipe_gives) {
     close(fd[1]);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd[0]);
     size_t len;
-    char *got = fs_read(path, 50000, &len, &err);
+    char *got = fs_read_any(path, 50000, &len, &err);
     ck_assert_msg(got && len == 50000 && strlen(got) == len, "%s", err.msg);
     free(got);
     close(fd[0]);
@@ -72,7 +73,7 @@ START_TEST(fs_read_takes_all_that_a_pipe_gives) {
     ck_assert_int_eq(write(fd[1], text, 50000), 50000);
     close(fd[1]);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd[0]);
-    ck_assert_ptr_null(fs_read(path, 49999, &len, &err));
+    ck_assert_ptr_null(fs_read_any(path, 49999, &len, &err));
     ck_assert_int_eq(err.code, ERR_TOOBIG);
     close(fd[0]);
     free(text);
@@ -97,13 +98,27 @@ START_TEST(fs_read_takes_all_of_a_long_pipe) {
     close(fd[1]);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd[0]);
     size_t len;
-    char *got = fs_read(path, N * PIECE, &len, &err);
+    char *got = fs_read_any(path, N * PIECE, &len, &err);
     ck_assert_msg(got && len == N * PIECE && strlen(got) == len, "%s", err.msg);
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert_int_eq(status, 0);
     close(fd[0]);
     free(got);
     free(text);
+}
+END_TEST
+
+START_TEST(fs_read_does_not_wait_for_a_pipe_in_a_directory) {
+    struct err err = {0}, not_open = {0};
+    char *path = fs_path("%s/config.json", dir);
+    size_t len;
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    ck_assert_ptr_null(fs_read(path, 100, &len, &err));
+    ck_assert_msg(strstr(err.msg, "not a regular file") != NULL, "%s", err.msg);
+    ck_assert_int_eq(fs_open_file(path, &not_open), -1);
+    ck_assert_int_eq(not_open.code, ERR_INVAL);
+    unlink(path);
+    free(path);
 }
 END_TEST
 
@@ -189,6 +204,7 @@ Suite *base_fs_suite(void) {
     tcase_add_test(tc, fs_read_refuses_too_big_missing_and_directories);
     tcase_add_test(tc, fs_read_takes_all_that_a_pipe_gives);
     tcase_add_test(tc, fs_read_takes_all_of_a_long_pipe);
+    tcase_add_test(tc, fs_read_does_not_wait_for_a_pipe_in_a_directory);
     tcase_add_test(tc, fs_dir_commit_refuses_to_replace);
     tcase_add_test(tc, fs_remove_tree_does_not_follow_links);
     tcase_add_test(tc, fs_lock_is_exclusive_until_closed);
