@@ -209,9 +209,9 @@ START_TEST(a_row_of_too_many_bytes_is_refused_by_its_line) {
     struct row_conf c = conf_of(0);
     struct dataset rows;
     char *text = malloc(ROW_LINE_MAX + 32);
-    memcpy(text, "{\"tokens\":[1]}\n", 15);
-    memset(text + 15, ' ', ROW_LINE_MAX + 1);
-    memcpy(text + 16 + ROW_LINE_MAX, "{}", 3);
+    memcpy(text, "{\"tokens\":[1,2]}\n", 17);
+    memset(text + 17, ' ', ROW_LINE_MAX + 1);
+    memcpy(text + 18 + ROW_LINE_MAX, "{}", 3);
     write_rows(text);
     ck_assert_int_eq(dataset_read(&rows, path, &c, &err), -1);
     ck_assert_msg(strstr(err.msg, ":2: more than 16777216 bytes") != NULL, "%s",
