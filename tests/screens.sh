@@ -10,7 +10,7 @@ FETTLE_HOME=$home
 export FETTLE_HOME
 server=fettle-screens-$$
 tm() { tmux -L "$server" "$@"; }
-trap 'tm kill-server 2>/dev/null; "$fettle" stop >/dev/null 2>&1; rm -rf "$home"' EXIT
+trap 'tm kill-server 2>/dev/null || :; "$fettle" stop >/dev/null 2>&1; rm -rf "$home"' EXIT
 mkdir -p "$out"
 
 open() { # COLUMNS ROWS
