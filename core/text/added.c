@@ -55,7 +55,7 @@ static bool same_text(const struct added_pattern *a,
 
 static void pattern_put(struct added_set *set, const struct added_token *t,
                         const char *s, size_t len) {
-    if (len == 0) /* a normalizer left nothing to find */
+    if (len == 0 || len > 4 * ADDED_MAX) /* what a normalizer left of it */
         return;
     struct added_pattern *p = &set->at[set->n];
     *p = (struct added_pattern){t, malloc(len), len, (uint32_t)set->n};
@@ -147,6 +147,9 @@ static const struct added_pattern *longest(const struct added_set *set,
         if (d == len)
             break;
         c = (unsigned char)s[d];
+        if (lo < hi && (unsigned char)set->at[lo].text[d] == c &&
+            (unsigned char)set->at[hi - 1].text[d] == c)
+            continue;
         lo = narrow(set, lo, hi, d, c);
         hi = narrow(set, lo, hi, d, c + 1);
     }

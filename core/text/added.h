@@ -48,6 +48,8 @@ struct added {
     struct added_set set[2];
 };
 
+#define ADDED_MAX 256 /* bytes of one: search looks that far at each place */
+
 /* Copies the token, but for its id. -1: there is no id left for it. */
 int added_put(struct added *a, const struct added_token *t,
               const struct vocab *model);

@@ -249,6 +249,8 @@ static void run_replace(const struct step *s, const struct parts *in,
     struct norm_out o = {0};
     for (size_t i = 0; i < in->n; i++) {
         struct part p = part_at(in, i);
+        size_t others = out->len + in->len - in->end[i];
+        o.most = out->most > others ? out->most - others : 1;
         norm_apply(s->norm, p.s, p.len, &o);
         parts_put(out, o.text, o.len);
         parts_cut(out);
@@ -493,6 +495,7 @@ bool decoder_is_bytes(const struct decoder *d) {
 
 void decoder_run(const struct decoder *d, struct parts *p) {
     struct parts out = {0};
+    out.most = p->most = norm_most(p->len);
     for (int i = 0; i < d->n; i++) {
         parts_clear(&out);
         d->step[i].run(&d->step[i], p, &out);

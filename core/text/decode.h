@@ -24,6 +24,7 @@ struct parts {
     size_t len, cap;
     size_t *end; /* (n) owned */
     size_t n, n_cap;
+    size_t most; /* bytes that a decoder's replacing may make of all */
 };
 void parts_put(struct parts *p, const char *s, size_t len);
 void parts_cut(struct parts *p); /* what was put since the last is a part */

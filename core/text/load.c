@@ -388,6 +388,9 @@ static int load_token(struct tok *t, const json_t *e, struct err *err) {
         return err_set(err, ERR_INVAL, "no content");
     a.text = (char *)content;
     a.len = strlen(content);
+    if (a.len > ADDED_MAX)
+        return err_set(err, ERR_INVAL, "%zu bytes, at most %d are taken", a.len,
+                       ADDED_MAX);
     if (added_put(&t->added, &a, &t->vocab) < 0)
         return err_set(err, ERR_INVAL, "no id is left for it");
     return 0;

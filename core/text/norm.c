@@ -430,8 +430,6 @@ static void run_strip(const struct step *st, struct norm_buf *b) {
     edit_end(b);
 }
 
-/* A file may ask for ten for one, ten times over. What would become more than
- * `most` stays as it is from there on. */
 static bool has_room(const struct norm_buf *b, size_t made, size_t more) {
     return made + (b->len - b->off) + more <= b->most;
 }
@@ -983,13 +981,17 @@ void norm_apply(const struct norm *n, const char *text, size_t len,
     b->text = text;
     b->len = len;
     b->at = NULL;
-    b->most = GROWS_TO * len + GROWS_BY;
-    b->most = b->most < INT32_MAX ? b->most : INT32_MAX;
+    b->most = out->most ? out->most : norm_most(len);
     for (int i = 0; i < n->n; i++)
         n->step[i].run(&n->step[i], b);
     out->text = b->text;
     out->len = b->len;
     out->at = b->at;
+}
+
+size_t norm_most(size_t len) {
+    size_t most = GROWS_TO * len + GROWS_BY;
+    return most < INT32_MAX ? most : INT32_MAX;
 }
 
 void norm_out_release(struct norm_out *out) {

@@ -17,6 +17,8 @@
 
 struct norm_out {
     bool want_at;     /* set by the caller: fill `at` */
+    size_t most;      /* and: bytes that replacing may make of the text, 0 =
+                       * norm_most() */
     const char *text; /* the input itself when nothing changed */
     size_t len;
     /* Where in the input byte i comes from, (len); NULL when the text is the
@@ -34,5 +36,8 @@ bool norm_is_none(const struct norm *n); /* it changes no text */
 void norm_apply(const struct norm *n, const char *text, size_t len,
                 struct norm_out *out);
 void norm_out_release(struct norm_out *out);
+/* A file may ask for ten for one, ten times over: Replace and Prepend leave as
+ * it is what would make more bytes than this of a text of len. */
+size_t norm_most(size_t len);
 
 #endif

@@ -382,6 +382,20 @@ START_TEST(tokenizer_files_that_are_wrong_say_where) {
 }
 END_TEST
 
+START_TEST(an_added_token_too_long_to_be_sought_is_refused) {
+    char json[1024], word[258];
+    memset(word, 'a', 257);
+    word[257] = 0;
+    snprintf(json, sizeof json,
+             "{\"added_tokens\":[{\"id\":1,\"content\":\"%s\"}],\"model\":{"
+             "\"vocab\":{\"a\":0},\"merges\":[]}}",
+             word);
+    struct err err = open_text(json);
+    ck_assert_msg(strstr(err.msg, "added_tokens[0]: 257 bytes") != NULL, "%s",
+                  err.msg);
+}
+END_TEST
+
 START_TEST(keys_of_a_tokenizer_file_come_in_any_order) {
     struct err err =
         open_text("{\"model\":{\"merges\":[[\"a\",\"b\"]],\"vocab\":{\"a\":0,"
@@ -419,6 +433,7 @@ Suite *text_golden_suite(void) {
     tcase_add_test(tc, tokens_cover_the_text_they_come_from);
     tcase_add_test(tc, message_text_spells_control_words_in_other_tokens);
     tcase_add_test(tc, tokenizer_files_that_are_wrong_say_where);
+    tcase_add_test(tc, an_added_token_too_long_to_be_sought_is_refused);
     tcase_add_test(tc, keys_of_a_tokenizer_file_come_in_any_order);
     tcase_add_test(tc, message_text_never_becomes_a_control_token);
     suite_add_tcase(s, tc);

@@ -1,6 +1,7 @@
 /* Pre-tokenizers and normalizers against Hugging Face's, scanners against
  * PCRE2, and what keeps both within bounds. */
 #include "core/fs.h"
+#include "core/text/decode.h"
 #include "core/text/norm.h"
 #include "core/text/regex.h"
 #include "core/text/scan.h"
@@ -388,6 +389,32 @@ START_TEST(replacing_over_and_over_stops_at_a_bound) {
 }
 END_TEST
 
+/* as a decoder's steps, each of which has no more room than all */
+START_TEST(a_decoders_replacing_stops_at_a_bound) {
+    static const char ten[] =
+        "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":"
+        "\"aaaaaaaaaa\"}";
+    struct err err = {0};
+    struct parts p = {0};
+    json_t *list = json_array();
+    for (int i = 0; i < 10; i++)
+        json_array_append_new(list, json_loads(ten, 0, NULL));
+    json_t *j = json_pack("{s:s, s:o}", "type", "Sequence", "decoders", list);
+    struct decoder *d = decoder_new(j, &err);
+    ck_assert_msg(d != NULL, "%s", err.msg);
+    for (int i = 0; i < 1000; i++) {
+        parts_put(&p, "a", 1);
+        parts_cut(&p);
+    }
+    decoder_run(d, &p);
+    ck_assert_uint_gt(p.len, 100000);
+    ck_assert_uint_lt(p.len, 2 << 20);
+    parts_release(&p);
+    decoder_free(d);
+    json_decref(j);
+}
+END_TEST
+
 START_TEST(charsmap_that_is_damaged_is_refused) {
     static const char *const bad[] = {"!", "AAAA", "/////w==", "CAAAAAAA"};
     struct err err = {0};
@@ -423,6 +450,7 @@ Suite *text_split_suite(void) {
     tcase_add_loop_test(tc, configurations_that_are_wrong_are_named, 0, 8);
     tcase_add_test(tc, no_configuration_makes_one_piece_and_changes_nothing);
     tcase_add_test(tc, replacing_over_and_over_stops_at_a_bound);
+    tcase_add_test(tc, a_decoders_replacing_stops_at_a_bound);
     tcase_add_test(tc, charsmap_that_is_damaged_is_refused);
     suite_add_tcase(s, tc);
     return s;
