@@ -39,8 +39,10 @@ static const char *const verdict_names[] = {
 #define THOUGHTS \
     "thought thought_before_user thought_in_both thought_then_plain " \
     "thought_only "
+#define UNEVEN "two_users two_assistants assistant_first "
 #define SPELLED "thought_in_text thought_in_text_before_user "
 
+#define MISTRAL "[SYSTEM_PROMPT]You are Mistral"
 #define KNOWLEDGE "Cutting Knowledge Date: " /* Llama 3.1 and 3.2 */
 
 static const char no_parts[] =
@@ -53,6 +55,9 @@ static const char one_system[] =
 static const char spelled_out[] =
     "reasoning that an answer's text spells out is reasoning, for the "
     "template it is text";
+static const char no_developer[] = "developers are refused, not dropped";
+static const char alternate[] =
+    "the template refuses turns that do not alternate";
 static const char no_thoughts[] = "reasoning is refused, not dropped";
 static const char no_tools[] = "tools are refused, not dropped";
 struct known {
@@ -100,8 +105,36 @@ static const struct known known[] = {
      "reasoning of earlier turns is kept"},
     {"gpt_oss*", SPELLED, spelled_out},
     {"gpt_oss*", TOOLS, "tools are declared in the cookbook's TypeScript"},
+    {"deepseekv3", "assistant_parts", no_parts},
+    {"deepseekv3", DEVELOPERS, no_developer},
+    {"deepseekv3", "two_systems system_later",
+     "a system message that is not the first is refused, not moved there"},
+    {"deepseekv3", "two_assistants assistant_first",
+     "the template opens an answer behind a question only"},
+    {"deepseekv3", SPELLED, spelled_out},
+    {"deepseekv3", TOOLS, "the template declares no tools"},
+    {"gemma", PARTS, no_parts},
+    {"gemma", UNEVEN, alternate},
+    {"gemma", THOUGHTS, no_thoughts},
+    {"gemma",
+     "tools_declared tools_of_other_scripts call nested_arguments "
+     "arguments_as_text empty_arguments",
+     no_tools},
+    {"gemma3", UNEVEN, alternate},
+    {"gemma3", THOUGHTS, no_thoughts},
+    {"gemma3",
+     "tools_declared tools_and_system tools_of_other_scripts call "
+     "nested_arguments arguments_as_text empty_arguments",
+     no_tools},
+    {"gemma4*", SPELLED, spelled_out},
+    {"phi4", PARTS, no_parts},
+    {"phi4", DEVELOPERS, no_developer},
+    {"phi4", UNEVEN,
+     "the template opens an answer behind every question, and only there"},
+    {"phi4", THOUGHTS, no_thoughts},
+    {"phi4", TOOLS, no_tools},
     {"phi3", PARTS, no_parts},
-    {"phi3", DEVELOPERS, "developers are refused, not dropped"},
+    {"phi3", DEVELOPERS, no_developer},
     {"phi3", THOUGHTS, no_thoughts},
     {"phi3", TOOLS, no_tools},
     {"phi3",
@@ -117,6 +150,15 @@ static const struct {
     const char *says;
     struct known known;
 } beside[] = {
+    {MISTRAL,
+     {"mistral",
+      "system_user multi_turn_ask empty_system surrounding_spaces two_systems "
+      "thought_and_call thought_call_thought calls_of_an_old_turn " DEVELOPERS,
+      NULL}},
+    {MISTRAL,
+     {"mistral", "*",
+      "the template has a system message of its own, with the date, where a "
+      "conversation has none, and other words for tools"}},
     {KNOWLEDGE, {"llama3", "parallel_calls parallel_results_reversed", NULL}},
     {KNOWLEDGE,
      {"llama3", "*",

@@ -92,6 +92,7 @@ struct msg {
     bool has_trainable, trainable;
     bool untrained;    /* weight 0 in the row */
     bool is_synthetic; /* not in the row: the format put it there */
+    bool is_folded;    /* the system's text opens it; stripped already */
     bool is_merged;    /* its text went into the message before it */
 };
 struct chat {

@@ -87,10 +87,9 @@ static int deepseek3_output(struct turn *t, struct err *err) {
     script_rich(t->s, &body);
     if (t->m->role == ROLE_TOOL)
         script_fmt(t->s, t->f->tail[ROLE_TOOL]);
-    /* The cookbook leaves a turn of calls alone without an end: a model so
-     * trained does not stop there. */
-    if (t->m->role == ROLE_ASSISTANT &&
-        (ends || (t->m->n_call && !t->c->is_compat)))
+    /* The cookbook leaves a turn without text, of calls alone too, without an
+     * end: a model so trained does not stop there. */
+    if (t->m->role == ROLE_ASSISTANT && (ends || !t->c->is_compat))
         put_end(t);
     rich_release(&body);
     rich_release(&all);

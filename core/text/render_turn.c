@@ -151,7 +151,7 @@ static int plain_output(struct turn *t, struct err *err) {
     rich_init(&calls);
     msg_text(t->m, &text);
     struct view v = view_of(&text);
-    if (t->f->flags & FAM_TRIMS)
+    if ((t->f->flags & FAM_TRIMS) && !t->m->is_folded)
         v = view_strip(v, NULL, BOTH);
     turn_unit(t, true);
     if (t->f->flags & FAM_COLON)
@@ -186,8 +186,9 @@ static int fold_system(const struct render *r, struct chat *c,
     rich_fmt(&all, "\n\n");
     struct view v = view_of(&c->m[1].part[0].text);
     rich_view(&all, c->m[1].is_text && (r->family->flags & FAM_TRIMS)
-                        ? view_strip(v, NULL, LEFT)
+                        ? view_strip(v, NULL, BOTH)
                         : v);
+    c->m[1].is_folded = true;
     rich_release(&c->m[1].part[0].text);
     c->m[1].part[0].text = all;
     chat_remove(c, 0);

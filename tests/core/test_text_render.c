@@ -687,14 +687,31 @@ START_TEST(gemma3_puts_the_systems_text_into_the_first_turn) {
     struct err err = {0};
     struct tok_ids ids = {0};
     struct render *r = open_as("gemma3");
-    json_t *m = of_text("[{\"role\":\"system\",\"content\":\"Be brief.\"},"
-                        "{\"role\":\"user\",\"content\":\" a\"}]");
+    json_t *m = of_text("[{\"role\":\"system\",\"content\":\" Be brief. \"},"
+                        "{\"role\":\"user\",\"content\":\" a \"}]");
     ck_assert_int_eq(render_prompt(r, m, 0, &ids, &err), 0);
     char *text = tok_decode(tok, ids.id, ids.n, false);
-    ck_assert_str_eq(text, "<bos><start_of_turn>user\nBe brief.\n\na"
+    ck_assert_str_eq(text, "<bos><start_of_turn>user\n Be brief. \n\na"
                            "<end_of_turn>\n<start_of_turn>model\n");
     free(text);
     free(ids.id);
+    json_decref(m);
+    render_close(r);
+}
+END_TEST
+
+/* Else a model learns to go on. */
+START_TEST(an_answer_without_text_ends_too) {
+    struct err err = {0};
+    struct example e;
+    struct render *r = open_as("deepseekv3");
+    json_t *m = of_text("[{\"role\":\"user\",\"content\":\"a\"},"
+                        "{\"role\":\"assistant\",\"content\":\"\"}]");
+    ck_assert_int_eq(render_example(r, m, TRAIN_ALL_ASSISTANT, 0, &e, &err), 0);
+    size_t last = e.tokens.n - 1;
+    ck_assert_int_eq(e.tokens.id[last], tok_find(tok, "<｜end▁of▁sentence｜>"));
+    ck_assert(e.weights[last] == 1);
+    example_release(&e);
     json_decref(m);
     render_close(r);
 }
@@ -851,6 +868,7 @@ Suite *text_render_suite(void) {
     tcase_add_test(tc, turns_with_tools_are_split_where_their_prompts_differ);
     tcase_add_test(tc,
                    families_beyond_the_cookbook_write_what_their_templates_do);
+    tcase_add_test(tc, an_answer_without_text_ends_too);
     tcase_add_test(tc, gemma3_puts_the_systems_text_into_the_first_turn);
     tcase_add_test(
         tc, an_answer_that_begins_with_its_reasoning_is_split_as_templates_do);

@@ -16,7 +16,11 @@ PAIRS = [("qwen3", "qwen3", ""), ("qwen3_instruct_2507", "qwen3_instruct", ""), 
          ("nemotron_3_ultra", "nemotron3_ultra", ""), ("qwen2_5", "qwen2_5", ""), ("phi3", "phi3", ""),
          ("llama3_1", "llama3", "<|begin_of_text|>"), ("llama3_2", "llama3", "<|begin_of_text|>"),
          ("qwen3_5_nothink", "qwen3_5_disable_thinking", ""), ("qwen3_6", "qwen3_5", ""), ("phi3_5", "phi3", ""),
+         ("gemma", "gemma", "<bos>"), ("gemma3", "gemma3", "<bos>"), ("gemma4_v5", "gemma4", "<bos>"),
          ("nemotron_3_5_lightning", "nemotron3_ultra", ""), ("qwen3_vl", "qwen3_vl_instruct", "")]
+# control tokens that the tokenizer lacks
+WORDS = """<bos> <eos> <start_of_turn> <end_of_turn> <|turn> <turn|> <|channel> <channel|> <|think|> <|tool> <tool|> <|tool_call>
+<tool_call|> <|tool_response> <tool_response|> <|"|>""".split()
 # model type, what auto takes beside the template
 AUTO = {"qwen3": "qwen3", "qwen3_instruct_2507": "qwen3", "qwen3_vl": "qwen3_vl", "qwen3_5_think": "qwen3_5",
         "qwen3_5_nothink": "qwen3_5", "qwen3_6": "qwen3_5", "qwen3_8": "qwen3_5", "nemotron_3_nano": "nemotron_h",
@@ -44,7 +48,9 @@ def main():
             for f in pathlib.Path(a.model).iterdir():
                 if f.name in ("config.json", "model.safetensors"):
                     shutil.copy(f, d)
-            shutil.copy(pathlib.Path(a.tokenizer) / "tokenizer.json", d)
+            tok = json.loads((pathlib.Path(a.tokenizer) / "tokenizer.json").read_text())
+            tok["added_tokens"] += [dict(content=w, special=True, normalized=False, id=0) for w in WORDS]
+            (d / "tokenizer.json").write_text(json.dumps(tok))
             shutil.copy(where / f"{template}.jinja", d / "chat_template.jinja")
             (d / "tokenizer_config.json").write_text(json.dumps({"bos_token": bos, "eos_token": "<|endoftext|>"} if bos else {"eos_token": "<|endoftext|>"}))
             added = run("model", "add", template, str(d))

@@ -249,6 +249,7 @@ def check_plain(n, name, f, convs):
     mode = ["--train-on", "all_messages"]
     for row, a, b in zip(rows, f.lines(name, rows, *mode), f.lines(name, rows, "--compat", *mode)):
         if any("tool_calls" in m or isinstance(m["content"], list) for m in row["messages"]): continue  # as the models' own templates have them, see the README
+        if name.startswith("deepseekv3") and any(m["role"] == "assistant" and not m["content"] for m in row["messages"]): continue  # they end
         if "error" in b and "error" not in a: continue  # several texts in a list are one text
         n.note(a.get("tokens") == b.get("tokens") and a.get("weights") == b.get("weights"), f"{name} plain", json.dumps(row, ensure_ascii=False), a, b)
 
