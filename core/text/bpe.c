@@ -4,25 +4,43 @@
  *
  * A short word's pairs lie in an array that is searched for the lowest rank;
  * a long one's in a heap over linked symbols. Words of up to fifteen bytes
- * are remembered: text is made of few of them (spec/renderers §10).
+ * are remembered: text is made of few of them (spec/renderers §10). Words in
+ * scripts that put no spaces between them are cut first, where no token can
+ * lie across (seam.h).
  */
 #include "core/text/bpe.h"
 #include "core/text/int.h"
+#include "core/text/seam.h"
 #include "core/text/unicode.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SHORT 40 /* symbols, up to which the array is quicker than the heap */
 
+struct offer { /* of two neighbours, to become id; UINT32_MAX: none */
+    uint32_t rank, id;
+};
+
+/* Runs that are over and keep what they remember for the next one. */
+#define IDLE_MAX 2
+struct idle {
+    pthread_mutex_t lock;
+    struct bpe_run *run[IDLE_MAX]; /* NULL = none */
+};
+
 struct bpe {
     struct bpe_conf c;
+    struct idle *idle;
     struct pairmap merges;
-    bool all_bytes;         /* each byte has a token, always the same */
-    size_t most;            /* symbols of a byte at most */
-    uint32_t unit[256];     /* of a byte (bytes) or of an ASCII character */
-    uint32_t fallback[256]; /* of <0xHH> */
+    struct seams *seams;        /* NULL: words are not cut */
+    struct offer (*bytes)[256]; /* (256) of the units of two bytes, or NULL */
+    bool all_bytes;             /* each byte has a token, always the same */
+    size_t most;                /* symbols of a byte at most */
+    uint32_t unit[256];         /* of a byte (bytes) or of an ASCII character */
+    uint32_t fallback[256];     /* of <0xHH> */
 };
 
 struct symbol {
@@ -33,7 +51,9 @@ struct cand { /* sym[pos] and its next become id */
     uint32_t rank, pos, id;
 };
 
-/* Two words that hash alike lie in one line of the processor's cache. */
+/* Two words that hash alike lie in one line of the processor's cache. A new
+ * one takes the second place and gets the first when it is met again: those
+ * that are met once do not drive out those that are met often. */
 #define KEY_MAX 15
 #define IDS_MAX 3
 struct word {
@@ -43,6 +63,8 @@ struct word {
 struct words {
     struct word way[2];
 };
+#define WORDS_MIN 64
+#define WORDS_MAX 32768 /* 2 MB */
 
 struct bpe_run {
     const struct bpe *b;
@@ -53,9 +75,11 @@ struct bpe_run {
     size_t cap;
     struct cand *heap;
     size_t n_heap, heap_cap;
-    struct words *words; /* (n_words), a power of two, or NULL */
+    struct words *words; /* (n_words), a power of two */
     size_t n_words;
+    size_t work; /* bytes of text so far */
 };
+static void run_free(struct bpe_run *r);
 #define DEAD (-2)
 
 /* ---- the model ---- */
@@ -72,6 +96,9 @@ struct bpe *bpe_new(const struct bpe_conf *c) {
     struct bpe *b = calloc(1, sizeof *b);
     CHECK(b, "out of memory for a tokenizer");
     b->c = *c;
+    b->idle = calloc(1, sizeof *b->idle);
+    CHECK(b->idle, "out of memory for a tokenizer");
+    pthread_mutex_init(&b->idle->lock, NULL);
     b->most = (c->bytes ? 2 : 1) + strlen(c->prefix) + strlen(c->suffix);
     b->all_bytes = c->bytes && !*c->prefix && !*c->suffix;
     for (unsigned i = 0; i < 256; i++) {
@@ -85,8 +112,15 @@ struct bpe *bpe_new(const struct bpe_conf *c) {
 }
 
 void bpe_free(struct bpe *b) {
-    if (b)
-        pairmap_release(&b->merges);
+    if (!b)
+        return;
+    for (int i = 0; i < IDLE_MAX; i++)
+        run_free(b->idle->run[i]);
+    pthread_mutex_destroy(&b->idle->lock);
+    free(b->idle);
+    pairmap_release(&b->merges);
+    seams_free(b->seams);
+    free(b->bytes);
     free(b);
 }
 
@@ -95,28 +129,79 @@ void bpe_merge(struct bpe *b, uint32_t left, uint32_t right, uint32_t rank,
     pairmap_put(&b->merges, left, right, rank, id);
 }
 
+static struct offer offer_of(const struct bpe *b, uint32_t left,
+                             uint32_t right) {
+    const struct pair *p = pairmap_get(&b->merges, left, right);
+    return p ? (struct offer){p->rank, p->id} : (struct offer){UINT32_MAX, 0};
+}
+
+static bool is_ascii(const char *s, size_t len) {
+    unsigned char any = 0;
+    for (size_t i = 0; i < len; i++)
+        any |= (unsigned char)s[i];
+    return any < 0x80;
+}
+
+/* The bytes of a token written in their letters, behind which lie others. */
+static size_t bytes_of(const char *s, size_t len, char **out, size_t *cap) {
+    size_t n = 0;
+    uint32_t c;
+    if (len > *cap) {
+        *cap = 2 * len;
+        *out = realloc(*out, *cap);
+        CHECK(*out, "out of memory for a token");
+    }
+    for (size_t i = 0; i < len; n++) {
+        i += (size_t)uni_get(s + i, &c);
+        (*out)[n] = (char)(c < 512 ? byte_of_char(c) : 0);
+    }
+    return n;
+}
+
+/* No two strings may have one id: then what an id's text is would be open. */
+static bool ids_are_strings(const struct vocab *v) {
+    uint32_t ids = 0;
+    for (uint32_t i = 0; i < v->size; i++)
+        ids += v->by_id[i] != 0;
+    return ids == v->n;
+}
+
+static struct seams *seams_of(const struct bpe *b) {
+    struct seams *m = seams_new();
+    char *bytes = NULL;
+    size_t cap = 0, len;
+    for (size_t i = 0; i < b->merges.cap; i++) {
+        const struct pair *p = &b->merges.slot[i];
+        const char *s =
+            p->rank == UINT32_MAX ? NULL : vocab_text(b->c.vocab, p->id, &len);
+        if (!s || is_ascii(s, len))
+            continue;
+        len = bytes_of(s, len, &bytes, &cap);
+        seams_add(m, bytes, len);
+    }
+    free(bytes);
+    return m;
+}
+
+void bpe_seal(struct bpe *b) {
+    if (!b->all_bytes)
+        return;
+    b->bytes = malloc(256 * sizeof *b->bytes);
+    CHECK(b->bytes, "out of memory for a tokenizer");
+    for (int i = 0; i < 256; i++)
+        for (int j = 0; j < 256; j++)
+            b->bytes[i][j] = offer_of(b, b->unit[i], b->unit[j]);
+    if (ids_are_strings(b->c.vocab))
+        b->seams = seams_of(b);
+}
+
 /* ---- a run ---- */
 
 static bool is_banned(const struct bpe_run *r, uint32_t id) {
     return r->banned && id != VOCAB_NONE && r->banned[id];
 }
 
-struct bpe_run *bpe_run_new(const struct bpe *b, const uint8_t *banned,
-                            size_t work) {
-    struct bpe_run *r = calloc(1, sizeof *r);
-    CHECK(r, "out of memory for a tokenizer");
-    r->b = b;
-    r->banned = banned;
-    for (int i = 0; i < 256; i++)
-        r->is_unit_banned = r->is_unit_banned || is_banned(r, b->unit[i]);
-    for (r->n_words = 64; r->n_words < 1 << 15 && r->n_words < work / 64;)
-        r->n_words *= 2;
-    r->words = calloc(r->n_words, sizeof *r->words);
-    CHECK(r->words, "out of memory for words");
-    return r;
-}
-
-void bpe_run_free(struct bpe_run *r) {
+static void run_free(struct bpe_run *r) {
     if (!r)
         return;
     free(r->sym);
@@ -125,6 +210,61 @@ void bpe_run_free(struct bpe_run *r) {
     free(r->heap);
     free(r->words);
     free(r);
+}
+
+/* One that is idle, for the same banned tokens; NULL. */
+static struct bpe_run *run_take(struct idle *d, const uint8_t *banned) {
+    struct bpe_run *r = NULL;
+    pthread_mutex_lock(&d->lock);
+    for (int i = 0; i < IDLE_MAX && !r; i++)
+        if (d->run[i] && d->run[i]->banned == banned) {
+            r = d->run[i];
+            d->run[i] = NULL;
+        }
+    pthread_mutex_unlock(&d->lock);
+    return r;
+}
+
+static struct bpe_run *run_new(const struct bpe *b, const uint8_t *banned) {
+    struct bpe_run *r = calloc(1, sizeof *r);
+    CHECK(r, "out of memory for a tokenizer");
+    r->b = b;
+    r->banned = banned;
+    for (int i = 0; i < 256; i++)
+        r->is_unit_banned = r->is_unit_banned || is_banned(r, b->unit[i]);
+    return r;
+}
+
+struct bpe_run *bpe_run_new(const struct bpe *b, const uint8_t *banned,
+                            size_t work) {
+    struct bpe_run *r = run_take(b->idle, banned);
+    size_t n = WORDS_MIN;
+    if (!r)
+        r = run_new(b, banned);
+    r->work += work < SIZE_MAX - r->work ? work : 0;
+    while (n < WORDS_MAX && n < r->work / 64)
+        n *= 2;
+    if (n == r->n_words)
+        return r;
+    free(r->words);
+    r->n_words = n;
+    r->words = calloc(n, sizeof *r->words);
+    CHECK(r->words, "out of memory for words");
+    return r;
+}
+
+void bpe_run_free(struct bpe_run *r) {
+    if (!r)
+        return;
+    struct idle *d = r->b->idle;
+    pthread_mutex_lock(&d->lock);
+    for (int i = 0; i < IDLE_MAX && r; i++)
+        if (!d->run[i]) {
+            d->run[i] = r;
+            r = NULL;
+        }
+    pthread_mutex_unlock(&d->lock);
+    run_free(r);
 }
 
 static void run_reserve(struct bpe_run *r, size_t n) {
@@ -225,19 +365,24 @@ static size_t symbols(struct bpe_run *r, const char *s, size_t len) {
 
 /* ---- merging ---- */
 
-static const struct pair *pair_at(const struct bpe_run *r, uint32_t left,
-                                  uint32_t right) {
-    const struct pair *p = pairmap_get(&r->b->merges, left, right);
-    return p && !is_banned(r, p->id) ? p : NULL;
+static struct offer allowed(const struct bpe_run *r, struct offer o) {
+    if (o.rank != UINT32_MAX && is_banned(r, o.id))
+        o.rank = UINT32_MAX;
+    return o;
 }
 
-struct offer { /* symbols i and i + 1 */
-    uint32_t rank, id;
-};
-
+/* Of symbols i and i + 1. */
 static struct offer offer_at(const struct bpe_run *r, size_t i) {
-    const struct pair *p = pair_at(r, r->sym[i].id, r->sym[i + 1].id);
-    return p ? (struct offer){p->rank, p->id} : (struct offer){UINT32_MAX, 0};
+    return allowed(r, offer_of(r->b, r->sym[i].id, r->sym[i + 1].id));
+}
+
+/* The same, of symbols that are the bytes of s where that is known. */
+static struct offer first_offer(const struct bpe_run *r, const char *s,
+                                size_t i) {
+    if (!s)
+        return offer_at(r, i);
+    return allowed(r,
+                   r->b->bytes[(unsigned char)s[i]][(unsigned char)s[i + 1]]);
 }
 
 static size_t lowest(const struct offer *o, size_t n) {
@@ -247,11 +392,12 @@ static size_t lowest(const struct offer *o, size_t n) {
     return best;
 }
 
-static size_t merge_short(struct bpe_run *r, size_t n) {
+/* s: the bytes that the symbols are, or NULL. */
+static size_t merge_short(struct bpe_run *r, const char *s, size_t n) {
     struct offer o[SHORT];
     struct symbol *y = r->sym;
     for (size_t i = 0; i + 1 < n; i++)
-        o[i] = offer_at(r, i);
+        o[i] = first_offer(r, s, i);
     while (n > 1) {
         size_t i = lowest(o, n - 1);
         if (o[i].rank == UINT32_MAX)
@@ -302,18 +448,19 @@ static struct cand heap_pop(struct bpe_run *r) {
 static void heap_offer(struct bpe_run *r, int32_t left) {
     if (left < 0 || r->next[left] < 0)
         return;
-    const struct pair *p =
-        pair_at(r, r->sym[left].id, r->sym[r->next[left]].id);
-    if (p)
-        heap_push(r, (struct cand){p->rank, (uint32_t)left, p->id});
+    struct offer o =
+        allowed(r, offer_of(r->b, r->sym[left].id, r->sym[r->next[left]].id));
+    if (o.rank != UINT32_MAX)
+        heap_push(r, (struct cand){o.rank, (uint32_t)left, o.id});
 }
 
 static void merge_one(struct bpe_run *r, struct cand c) {
     int32_t left = (int32_t)c.pos, right = r->next[left];
     if (r->prev[left] == DEAD || right < 0)
         return;
-    const struct pair *p = pair_at(r, r->sym[left].id, r->sym[right].id);
-    if (!p || p->id != c.id) /* the pair was another when it was offered */
+    struct offer o =
+        allowed(r, offer_of(r->b, r->sym[left].id, r->sym[right].id));
+    if (o.rank == UINT32_MAX || o.id != c.id) /* offered as another pair */
         return;
     r->sym[left] = (struct symbol){c.id, r->sym[right].end};
     r->next[left] = r->next[right];
@@ -354,18 +501,33 @@ static uint32_t whole_of(const struct bpe_run *r, const char *s, size_t len) {
     return vocab_find(v, key, n);
 }
 
+static bool is_bytes(const struct bpe_run *r) {
+    return r->b->bytes && !r->is_unit_banned;
+}
+
+/* Leaves the symbols of a piece, or of a part between seams, in r->sym; how
+ * many. */
+static size_t merge(struct bpe_run *r, const char *s, size_t len) {
+    size_t n = symbols(r, s, len);
+    if (n > SHORT)
+        return merge_long(r, n);
+    return n < 2 ? n : merge_short(r, is_bytes(r) ? s : NULL, n);
+}
+
+/* The token that a piece is as a whole, before any merge; VOCAB_NONE. */
+static uint32_t unmerged(const struct bpe_run *r, const char *s, size_t len) {
+    uint32_t id = r->b->c.ignore_merges ? whole_of(r, s, len) : VOCAB_NONE;
+    return is_banned(r, id) ? VOCAB_NONE : id;
+}
+
 /* Leaves the piece's symbols in r->sym; how many. */
 static size_t encode(struct bpe_run *r, const char *s, size_t len) {
-    if (r->b->c.ignore_merges) {
-        uint32_t id = whole_of(r, s, len);
-        if (id != VOCAB_NONE && !is_banned(r, id)) {
-            run_reserve(r, 1);
-            r->sym[0] = (struct symbol){id, (uint32_t)len};
-            return 1;
-        }
-    }
-    size_t n = symbols(r, s, len);
-    return n < 2 ? n : n <= SHORT ? merge_short(r, n) : merge_long(r, n);
+    uint32_t id = unmerged(r, s, len);
+    if (id == VOCAB_NONE)
+        return merge(r, s, len);
+    run_reserve(r, 1);
+    r->sym[0] = (struct symbol){id, (uint32_t)len};
+    return 1;
 }
 
 void bpe_pieces(struct bpe_run *r, const char *s, size_t len,
@@ -428,26 +590,80 @@ static void ids_put(struct tok_ids *out, const struct word *w) {
     out->n += w->n;
 }
 
-void bpe_ids(struct bpe_run *r, const char *s, size_t len,
-             struct tok_ids *out) {
-    uint64_t key[2] = {0};
-    struct words *ws = NULL;
-    if (len <= KEY_MAX) {
-        key_of(s, len, key);
-        ws = words_of(r, key);
-        for (int i = 0; i < 2; i++)
-            if (word_is(&ws->way[i], key)) {
-                ids_put(out, &ws->way[i]);
-                return;
-            }
+/* The tokens of a word that is remembered; false if it is not. Where it would
+ * be: *ws, NULL if it is too long. part: not a piece of its own. */
+static bool recall(struct bpe_run *r, const char *s, size_t len, bool part,
+                   uint64_t key[2], struct words **ws, struct tok_ids *out) {
+    *ws = NULL;
+    if (len > KEY_MAX)
+        return false;
+    key_of(s, len, key);
+    key[1] |= (uint64_t)part << 63;
+    *ws = words_of(r, key);
+    struct word *w = (*ws)->way;
+    if (!word_is(&w[0], key)) {
+        if (!word_is(&w[1], key))
+            return false;
+        struct word again = w[1];
+        w[1] = w[0];
+        w[0] = again;
     }
-    size_t n = encode(r, s, len);
-    for (size_t i = 0; i < n; i++)
-        tok_ids_push(out, r->sym[i].id);
+    ids_put(out, &w[0]);
+    return true;
+}
+
+static void remember(struct words *ws, const uint64_t key[2],
+                     const uint32_t *id, size_t n) {
     if (!ws || n > IDS_MAX)
         return;
-    ws->way[1] = ws->way[0];
-    ws->way[0] = (struct word){.key = {key[0], key[1]}, .n = (uint32_t)n};
+    ws->way[1] = (struct word){.key = {key[0], key[1]}, .n = (uint32_t)n};
+    memcpy(ws->way[1].id, id, n * sizeof *id);
+}
+
+/* The tokens of a piece (or of a part of one) that merges make. */
+static void merged_ids(struct bpe_run *r, const char *s, size_t len,
+                       struct tok_ids *out) {
+    size_t n = merge(r, s, len);
     for (size_t i = 0; i < n; i++)
-        ws->way[0].id[i] = r->sym[i].id;
+        tok_ids_push(out, r->sym[i].id);
+}
+
+static void part_ids(struct bpe_run *r, const char *s, size_t len,
+                     struct tok_ids *out) {
+    uint64_t key[2];
+    struct words *ws;
+    size_t first = out->n;
+    if (recall(r, s, len, true, key, &ws, out))
+        return;
+    merged_ids(r, s, len, out);
+    remember(ws, key, out->id + first, out->n - first);
+}
+
+/* A piece that is not remembered. */
+static void piece_ids(struct bpe_run *r, const char *s, size_t len,
+                      struct tok_ids *out) {
+    uint32_t id = unmerged(r, s, len);
+    if (id != VOCAB_NONE) {
+        tok_ids_push(out, id);
+        return;
+    }
+    if (!r->b->seams || r->is_unit_banned || is_ascii(s, len)) {
+        merged_ids(r, s, len, out);
+        return;
+    }
+    for (size_t at = 0, end; at < len; at = end) {
+        end = seams_next(r->b->seams, s, at, len);
+        part_ids(r, s + at, end - at, out);
+    }
+}
+
+void bpe_ids(struct bpe_run *r, const char *s, size_t len,
+             struct tok_ids *out) {
+    uint64_t key[2];
+    struct words *ws;
+    size_t first = out->n;
+    if (recall(r, s, len, false, key, &ws, out))
+        return;
+    piece_ids(r, s, len, out);
+    remember(ws, key, out->id + first, out->n - first);
 }

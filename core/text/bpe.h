@@ -4,6 +4,7 @@
  *
  *     struct bpe *b = bpe_new(&conf);
  *     bpe_merge(b, left, right, rank, id);          for each merge
+ *     bpe_seal(b);
  *     struct bpe_run *r = bpe_run_new(b, banned);   one a thread
  *     bpe_ids(r, "hello", 5, &ids);
  *
@@ -31,10 +32,13 @@ void bpe_free(struct bpe *b);
 /* A pair that is there gets the new rank. */
 void bpe_merge(struct bpe *b, uint32_t left, uint32_t right, uint32_t rank,
                uint32_t id);
+/* After the last merge: prepares what makes encoding quick. */
+void bpe_seal(struct bpe *b);
 
 struct bpe_run;
 /* banned: (vocab_size) ids that text may not become, or NULL; borrowed.
  * work: bytes of text that are to come, which decides how much is remembered.
+ * What a run remembers outlives it: a later one of the same b goes on with it.
  */
 struct bpe_run *bpe_run_new(const struct bpe *b, const uint8_t *banned,
                             size_t work);

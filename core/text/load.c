@@ -253,7 +253,10 @@ static int load_bpe(struct tok *t, const struct file *f, struct err *err) {
     if (!*unk)
         c.unk = VOCAB_NONE;
     t->bpe = bpe_new(&c);
-    return load_merges(t, &c, f, err);
+    if (load_merges(t, &c, f, err) < 0)
+        return -1;
+    bpe_seal(t->bpe);
+    return 0;
 }
 
 /* ---- other models ---- */
