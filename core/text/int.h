@@ -14,6 +14,8 @@ struct pair {
 struct pairmap {
     struct pair *slot; /* rank UINT32_MAX = empty */
     size_t n, cap;
+    uint64_t *bits; /* not set: no pair of that hash */
+    int shift;      /* of the hash, to a bit's place */
 };
 void pairmap_put(struct pairmap *m, uint32_t l, uint32_t r, uint32_t rank,
                  uint32_t id);

@@ -31,10 +31,10 @@ static int utf8_at(const unsigned char *s, size_t n) {
 bool utf8_ok(const char *bytes, size_t len) {
     const unsigned char *s = (const unsigned char *)bytes;
     for (size_t i = 0; i < len;) {
-        uint64_t w;
+        uint64_t w[4];
         if (len - i >= sizeof w) {
-            memcpy(&w, s + i, sizeof w);
-            if (!(w & 0x8080808080808080u)) {
+            memcpy(w, s + i, sizeof w);
+            if (!((w[0] | w[1] | w[2] | w[3]) & 0x8080808080808080u)) {
                 i += sizeof w;
                 continue;
             }
