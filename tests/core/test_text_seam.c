@@ -91,6 +91,7 @@ START_TEST(a_token_that_ends_inside_a_character_keeps_all_that_it_may_begin) {
 }
 END_TEST
 
+Suite *text_seam_suite(void);
 Suite *text_seam_suite(void) {
     Suite *s = suite_create("text_seam");
     TCase *tc = tcase_create("seam");
