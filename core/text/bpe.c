@@ -99,6 +99,7 @@ struct bpe *bpe_new(const struct bpe_conf *c) {
     b->idle = calloc(1, sizeof *b->idle);
     CHECK(b->idle, "out of memory for a tokenizer");
     pthread_mutex_init(&b->idle->lock, NULL);
+    pairmap_reserve(&b->merges, c->merges);
     b->most = (c->bytes ? 2 : 1) + strlen(c->prefix) + strlen(c->suffix);
     b->all_bytes = c->bytes && !*c->prefix && !*c->suffix;
     for (unsigned i = 0; i < 256; i++) {
@@ -166,15 +167,16 @@ static bool ids_are_strings(const struct vocab *v) {
     return ids == v->n;
 }
 
-static struct seams *seams_of(const struct bpe *b) {
+/* Over all tokens in the order in which they lie: those that no merge makes
+ * do no harm. */
+static struct seams *seams_of(const struct vocab *v) {
     struct seams *m = seams_new();
     char *bytes = NULL;
-    size_t cap = 0, len;
-    for (size_t i = 0; i < b->merges.cap; i++) {
-        const struct pair *p = &b->merges.slot[i];
-        const char *s =
-            p->rank == UINT32_MAX ? NULL : vocab_text(b->c.vocab, p->id, &len);
-        if (!s || is_ascii(s, len))
+    size_t cap = 0;
+    for (uint32_t i = 0; i < v->n; i++) {
+        const char *s = v->arena + v->entry[i].at;
+        size_t len = v->entry[i].len;
+        if (is_ascii(s, len))
             continue;
         len = bytes_of(s, len, &bytes, &cap);
         seams_add(m, bytes, len);
@@ -192,7 +194,7 @@ void bpe_seal(struct bpe *b) {
         for (int j = 0; j < 256; j++)
             b->bytes[i][j] = offer_of(b, b->unit[i], b->unit[j]);
     if (ids_are_strings(b->c.vocab))
-        b->seams = seams_of(b);
+        b->seams = seams_of(b->c.vocab);
 }
 
 /* ---- a run ---- */

@@ -22,7 +22,8 @@ struct bpe_conf {
     const struct vocab *vocab; /* borrowed */
     bool bytes; /* the vocabulary is in letters of bytes, pieces are not */
     bool ignore_merges, byte_fallback, fuse_unk;
-    uint32_t unk; /* VOCAB_NONE: what has no token is dropped */
+    uint32_t unk;  /* VOCAB_NONE: what has no token is dropped */
+    size_t merges; /* about how many are to come */
     char prefix[BPE_AFFIX_MAX], suffix[BPE_AFFIX_MAX];
 };
 

@@ -17,6 +17,8 @@ struct pairmap {
     uint64_t *bits; /* not set: no pair of that hash */
     int shift;      /* of the hash, to a bit's place */
 };
+/* Room for n pairs, before the first. */
+void pairmap_reserve(struct pairmap *m, size_t n);
 void pairmap_put(struct pairmap *m, uint32_t l, uint32_t r, uint32_t rank,
                  uint32_t id);
 const struct pair *pairmap_get(const struct pairmap *m, uint32_t l, uint32_t r);

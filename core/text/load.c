@@ -94,6 +94,8 @@ static json_t *part_tree(const struct file *f, enum part i, struct err *err) {
 
 /* ---- BPE ---- */
 
+#define MERGE_BYTES 32 /* of the file, or less */
+
 static int load_vocab(struct tok *t, const struct file *f, struct err *err) {
     struct pull p;
     pull_init(&p, f->part[VOCAB].s, f->part[VOCAB].len);
@@ -252,6 +254,7 @@ static int load_bpe(struct tok *t, const struct file *f, struct err *err) {
     c.unk = vocab_find(&t->vocab, unk, strlen(unk));
     if (!*unk)
         c.unk = VOCAB_NONE;
+    c.merges = f->part[MERGES].len / MERGE_BYTES;
     t->bpe = bpe_new(&c);
     if (load_merges(t, &c, f, err) < 0)
         return -1;

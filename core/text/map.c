@@ -40,8 +40,10 @@ static size_t pairmap_at(const struct pairmap *m, uint64_t key) {
     return at;
 }
 
-static void pairmap_grow(struct pairmap *m) {
-    struct pairmap big = {.cap = m->cap ? m->cap * 2 : 1024, .n = m->n};
+#define SLOTS_MIN 1024
+
+static void pairmap_grow(struct pairmap *m, size_t cap) {
+    struct pairmap big = {.cap = cap, .n = m->n};
     big.shift = 64 - __builtin_ctzll(big.cap * BITS_A_SLOT);
     big.slot = malloc(big.cap * sizeof *big.slot);
     big.bits = calloc(big.cap * BITS_A_SLOT / 64, sizeof *big.bits);
@@ -54,10 +56,18 @@ static void pairmap_grow(struct pairmap *m) {
     *m = big;
 }
 
+void pairmap_reserve(struct pairmap *m, size_t n) {
+    size_t cap = SLOTS_MIN;
+    while (cap < 2 * n)
+        cap *= 2;
+    if (n > 0)
+        pairmap_grow(m, cap);
+}
+
 void pairmap_put(struct pairmap *m, uint32_t l, uint32_t r, uint32_t rank,
                  uint32_t id) {
     if (2 * (m->n + 1) > m->cap)
-        pairmap_grow(m);
+        pairmap_grow(m, m->cap ? 2 * m->cap : SLOTS_MIN);
     uint64_t key = (uint64_t)l << 32 | r;
     size_t at = pairmap_at(m, key);
     m->n += m->slot[at].rank == UINT32_MAX;
