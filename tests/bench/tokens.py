@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Encoding beside Hugging Face tokenizers and tiktoken, in turns in one run, one thread each.
 
-usage: make && tests/bench/tokens.py FETTLE [--mb 8] [--rounds 3] [DIR...]
+usage: make && tests/bench/tokens.py FETTLE [--rounds 3] [--file NAME=PATH...] [DIR...]
 
-DIR: a directory with a tokenizer.json, a .tiktoken or a tokenizer.model; without one a file of 15 MB with random merges is
-made and opened for time and memory. English is Python's documentation, code its library, CJK random
-words of 300 characters. fettle reads lines of JSON and writes ids, so its time has that in it, less what an empty text
-takes (opening); the others get the texts as they are. Needs tokenizers; tiktoken where a .tiktoken file is.
+DIR: a directory with a tokenizer.json of bytes (its ids are the ranks for tiktoken); without one a file of 15 MB with
+random merges is made and opened for time and memory. Texts: those of --file, else English from Python's documentation,
+code of its library, and CJK of random words. fettle's time is `fettle bench text`'s, in its process, on the same file; the
+ids of all are compared. Needs tokenizers and tiktoken.
 """
 import argparse
-import base64
 import glob
 import inspect
 import json
@@ -26,20 +25,26 @@ os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "peer"))
 import splits
+import tiktoken
 from tokenizers import Tokenizer
 
 
-def texts(mb):
-    """Name: list of texts of some 100 kB."""
+def texts():
     rnd = random.Random(1)
     english = "\n".join(pydoc_data.topics.topics.values())
     code = "\n".join(open(p, errors="ignore").read() for p in sorted(glob.glob(os.path.dirname(inspect.__file__) + "/*.py")))
     words = ["".join(chr(0x4E00 + rnd.randrange(300)) for _ in range(rnd.randint(1, 4))) for _ in range(2000)]
     cjk = "".join(rnd.choice(words) + rnd.choice(["", "", "", "，", "。"]) for _ in range(400000))
+    return {"english": english, "code": code, "cjk": cjk}
+
+
+def written(work):
+    """Name: path of at most 8 MB."""
     out = {}
-    for name, s in (("english", english), ("code", code), ("cjk", cjk)):
-        s = s.encode()[:mb << 20].decode(errors="ignore")
-        out[name] = [s[i:i + 100000] for i in range(0, len(s), 100000)]
+    for name, s in texts().items():
+        out[name] = f"{work}/{name}.txt"
+        with open(out[name], "wb") as f:
+            f.write(s.encode(errors="ignore")[:8 << 20].decode(errors="ignore").encode())
     return out
 
 
@@ -63,12 +68,17 @@ def make(d, size):
     open(d + "/config.json", "w").write("{}")
 
 
-def fettle(exe, d, todo):
-    """Seconds, and the ids of each text."""
+def fettle(exe, d, path):
+    """Seconds of encoding the file."""
+    r = subprocess.run([exe, "bench", "text", d, path, "--rounds", "1", "--json"], stdout=subprocess.PIPE, check=True)
+    one = json.loads(r.stdout)["rows"][0]
+    return one["mb"] / one["encode_mb_s"]
+
+
+def ids_of(exe, d, todo):
     lines = "".join(json.dumps(dict(text=s), ensure_ascii=False) + "\n" for s in todo)
-    at = time.perf_counter()
     r = subprocess.run([exe, "tokenize", d], input=lines.encode(), stdout=subprocess.PIPE, check=True)
-    return time.perf_counter() - at, [json.loads(x)["tokens"] for x in r.stdout.splitlines()]
+    return [json.loads(x)["tokens"] for x in r.stdout.splitlines()]
 
 
 def timed(encode, todo):
@@ -77,33 +87,42 @@ def timed(encode, todo):
     return time.perf_counter() - at, ids
 
 
+def letters():
+    """The byte of each letter of a byte-level vocabulary."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [b for b in range(256) if b not in plain]
+    return {**{chr(b): b for b in plain}, **{chr(256 + i): b for i, b in enumerate(rest)}}
+
+
+def pattern(j):
+    """The regex of a Split that is there, alone or in a sequence."""
+    for p in j["pre_tokenizer"].get("pretokenizers", [j["pre_tokenizer"]]):
+        if p["type"] == "Split":
+            return p["pattern"]["Regex"]
+    return splits.FAMILIES["gpt2"][0]
+
+
 def peers(d):
-    out = {}
-    if os.path.exists(d + "/tokenizer.json"):
-        t = Tokenizer.from_file(d + "/tokenizer.json")
-        out["HF tokenizers"] = lambda s: t.encode(s, add_special_tokens=False).ids
-    for path in glob.glob(d + "/*.tiktoken"):
-        import tiktoken
-        ranks = {base64.b64decode(a): int(b) for a, b in (line.split() for line in open(path, "rb"))}
-        family = {199998: "o200k", 100256: "cl100k", 151643: "qwen2"}.get(len(ranks), "gpt2")
-        e = tiktoken.Encoding("x", pat_str=splits.FAMILIES[family][0], mergeable_ranks=ranks, special_tokens={})
-        out["tiktoken"] = e.encode_ordinary
-    return out
+    t, j, byte = Tokenizer.from_file(d + "/tokenizer.json"), json.load(open(d + "/tokenizer.json")), letters()
+    added = {x["content"] for x in j["added_tokens"]}
+    ranks = {bytes(byte[c] for c in k): v for k, v in j["model"]["vocab"].items() if k not in added}
+    e = tiktoken.Encoding("x", pat_str=pattern(j), mergeable_ranks=ranks, special_tokens={})
+    return {"HF tokenizers": lambda s: t.encode(s, add_special_tokens=False).ids, "tiktoken": e.encode_ordinary}
 
 
-def row(exe, d, name, todo, rounds):
-    size = sum(len(s.encode()) for s in todo) / 1e6
-    took = {"fettle": [], **{k: [] for k in peers(d)}}
-    others = peers(d)
+def row(exe, d, name, path, rounds):
+    text = open(path, encoding="utf-8", newline="", errors="strict").read()
+    todo = [text[i:i + 100000] for i in range(0, len(text), 100000)]
+    size, others = len(text.encode()) / 1e6, peers(d)
+    took, ours = {k: [] for k in ["fettle", *others]}, ids_of(exe, d, todo)
     for _ in range(rounds):
-        empty = fettle(exe, d, [""])[0]
-        s, ids = fettle(exe, d, todo)
-        took["fettle"].append(s - empty)
+        took["fettle"].append(fettle(exe, d, path))
         for k, encode in others.items():
             s, theirs = timed(encode, todo)
             took[k].append(s)
-            assert ids == theirs, f"{d} {name}: fettle and {k} differ"
-    rates = "  ".join(f"{k} {size / statistics.median(v):6.1f}" for k, v in took.items())
+            assert ours == theirs, f"{d} {name}: fettle and {k} differ"
+    best = {k: size / min(v) for k, v in took.items()}
+    rates = "  ".join(f"{k} {size / statistics.median(v):6.1f} (most {best[k]:.1f})" for k, v in took.items())
     print(f"{os.path.basename(d):12} {name:8} {size:5.1f} MB   MB/s: {rates}", flush=True)
 
 
@@ -126,17 +145,17 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("fettle")
     ap.add_argument("dirs", nargs="*")
-    ap.add_argument("--mb", type=int, default=8)
+    ap.add_argument("--file", action="append", default=[])
     ap.add_argument("--rounds", type=int, default=3)
-    a = ap.parse_args()
-    todo = texts(a.mb)
+    a = ap.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as work:
         if not a.dirs:
             make(work, 180000)
             opening(a.fettle, work, a.rounds)
+        files = dict(f.split("=", 1) for f in a.file) or written(work)
         for d in a.dirs:
-            for name, s in todo.items():
-                row(a.fettle, d.rstrip("/"), name, s, a.rounds)
+            for name, path in files.items():
+                row(a.fettle, d.rstrip("/"), name, path, a.rounds)
 
 
 if __name__ == "__main__":
