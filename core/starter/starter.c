@@ -56,9 +56,9 @@ static int write_configs(const char *dir, int eos, int end, struct err *err) {
         "eos_token_id", end, "pad_token_id", eos);
     json_object_set_new(conf, "rope_theta", json_real(10000.0));
     static const char chat_template[] =
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
-        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>"
-        "assistant\n{% endif %}";
+        "{% for m in messages if m.role != 'developer' %}<|im_start|>"
+        "{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
     json_t *tok = json_pack("{s:s, s:s, s:s, s:i, s:s}", "tokenizer_class",
                             "Qwen2TokenizerFast", "eos_token", "<|im_end|>",
                             "pad_token", "<|endoftext|>", "model_max_length",

@@ -293,6 +293,7 @@ struct pair_of {
     const struct render *ours, *theirs;
     const struct tok *tok;
     struct side said; /* by theirs, of a question alone */
+    bool is_deaf;     /* theirs says nothing of tools */
     int64_t budget;
 };
 
@@ -305,10 +306,34 @@ static int64_t cost(const struct side *s) {
     return is_bound ? BUDGET / 3 + 1 : (int64_t)s->len;
 }
 
+static const char deaf[] = "the template has no words for tools";
+
+static int scenario_of(const char *id) {
+    int i = 0;
+    while (strcmp(scenario_id(i), id) != 0)
+        i++;
+    return i;
+}
+
+/* Whether theirs says the same with tools as without. */
+static bool is_deaf(const struct pair_of *p) {
+    struct side with = {0}, without = {0};
+    json_t *s = scenario_json(scenario_of("tools_declared"));
+    side_fill(&with, p->theirs, p->tok, s);
+    json_object_del(s, "tools");
+    side_fill(&without, p->theirs, p->tok, s);
+    bool same = with.text && without.text && same_ids(&with, &without);
+    side_release(&with);
+    side_release(&without);
+    json_decref(s);
+    return same;
+}
+
 static void pair_begin(struct pair_of *p) {
     json_t *s = scenario_json(0);
     side_fill(&p->said, p->theirs, p->tok, s);
     p->budget = BUDGET - cost(&p->said);
+    p->is_deaf = p->said.text && is_deaf(p);
     json_decref(s);
 }
 
@@ -327,6 +352,9 @@ static enum verdict compare(struct pair_of *p, int i, json_t *row) {
                 "the scenarios before");
     p->budget -= cost(&them);
     enum verdict v = judge(&us, &them, scenario_asks(s), row);
+    if (!why && v == PARITY_DIFFERENT && p->is_deaf &&
+        json_object_get(s, "tools"))
+        why = deaf;
     if (!is_tried)
         v = PARITY_DIFFERENT;
     else if (why && v == PARITY_DIFFERENT)

@@ -129,6 +129,22 @@ START_TEST(a_known_difference_may_be_of_one_template_only) {
 }
 END_TEST
 
+START_TEST(a_template_without_words_for_tools_differs_there_as_is_known) {
+    json_t *j = report("{% for m in messages %}<|im_start|>{{ m.role }}\n"
+                       "{{ m.content }}<|im_end|>\n{% endfor %}",
+                       "qwen3_instruct");
+    const json_t *row = row_of(j, "call_answered");
+    ck_assert_str_eq(field(row, "verdict"), "known");
+    ck_assert_ptr_nonnull(strstr(field(row, "why"), "no words for tools"));
+    json_decref(j);
+    j = report("{{ tools }}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+               "{{ m.content }}<|im_end|>\n{% endfor %}",
+               "qwen3_instruct");
+    ck_assert_str_eq(field(row_of(j, "call_answered"), "verdict"), "different");
+    json_decref(j);
+}
+END_TEST
+
 START_TEST(a_template_that_refuses_is_a_difference_with_its_words) {
     json_t *j = report("{{ raise_exception('not today') }}", "chatml");
     ck_assert_int_eq(count(j, "equal") + count(j, "different"),
@@ -169,6 +185,8 @@ Suite *text_parity_suite(void) {
     tcase_add_test(tc, the_verdicts_add_up);
     tcase_add_test(tc, a_known_difference_has_a_reason_and_is_missed_when_gone);
     tcase_add_test(tc, a_known_difference_may_be_of_one_template_only);
+    tcase_add_test(
+        tc, a_template_without_words_for_tools_differs_there_as_is_known);
     tcase_add_test(tc, a_template_that_refuses_is_a_difference_with_its_words);
     tcase_set_timeout(tc, 30);
     tcase_add_test(
