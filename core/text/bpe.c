@@ -26,6 +26,7 @@ struct offer { /* of two neighbours, to become id; UINT32_MAX: none */
 
 /* Runs that are over and keep what they remember for the next one. */
 #define IDLE_MAX 2
+#define IDLE_SYMBOLS 65536
 struct idle {
     pthread_mutex_t lock;
     struct bpe_run *run[IDLE_MAX]; /* NULL = none */
@@ -255,9 +256,24 @@ struct bpe_run *bpe_run_new(const struct bpe *b, const uint8_t *banned,
     return r;
 }
 
+/* What one long piece needed does not stay. */
+static void run_trim(struct bpe_run *r) {
+    if (r->cap <= IDLE_SYMBOLS)
+        return;
+    free(r->sym);
+    free(r->prev);
+    free(r->next);
+    free(r->heap);
+    r->sym = NULL;
+    r->prev = r->next = NULL;
+    r->heap = NULL;
+    r->cap = r->heap_cap = 0;
+}
+
 void bpe_run_free(struct bpe_run *r) {
     if (!r)
         return;
+    run_trim(r);
     struct idle *d = r->b->idle;
     pthread_mutex_lock(&d->lock);
     for (int i = 0; i < IDLE_MAX && r; i++)
