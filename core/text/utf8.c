@@ -28,6 +28,13 @@ static int utf8_at(const unsigned char *s, size_t n) {
     return want;
 }
 
+/* Three bytes of a character whose first allows any two that continue it, as
+ * all but a few do. */
+static bool is_plain3(const unsigned char *s) {
+    return (s[0] & 0xf0) == 0xe0 && s[0] != 0xe0 && s[0] != 0xed &&
+           (s[1] & 0xc0) == 0x80 && (s[2] & 0xc0) == 0x80;
+}
+
 bool utf8_ok(const char *bytes, size_t len) {
     const unsigned char *s = (const unsigned char *)bytes;
     for (size_t i = 0; i < len;) {
@@ -38,6 +45,10 @@ bool utf8_ok(const char *bytes, size_t len) {
                 i += sizeof w;
                 continue;
             }
+        }
+        if (len - i >= 3 && is_plain3(s + i)) {
+            i += 3;
+            continue;
         }
         int k = utf8_at(s + i, len - i);
         if (k <= 0)
