@@ -635,7 +635,8 @@ static void remember(struct words *ws, const uint64_t key[2],
     if (!ws || n > IDS_MAX)
         return;
     ws->way[1] = (struct word){.key = {key[0], key[1]}, .n = (uint32_t)n};
-    memcpy(ws->way[1].id, id, n * sizeof *id);
+    for (size_t i = 0; i < n; i++) /* id may be NULL when n is 0 */
+        ws->way[1].id[i] = id[i];
 }
 
 /* The tokens of a piece (or of a part of one) that merges make. */
