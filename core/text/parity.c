@@ -60,6 +60,9 @@ static const char alternate[] =
     "the template refuses turns that do not alternate";
 static const char no_thoughts[] = "reasoning is refused, not dropped";
 static const char no_tools[] = "tools are refused, not dropped";
+static const char drops_thoughts[] = "the template drops reasoning";
+static const char drops_systems[] =
+    "the template drops a system message that is not the first";
 struct known {
     const char *renderer, *scenarios, *why;
 };
@@ -76,14 +79,13 @@ static const struct known known[] = {
     {"qwen3_instruct",
      "thought thought_in_both thought_only thought_and_call "
      "thought_call_thought",
-     "the template drops reasoning"},
+     drops_thoughts},
     {"qwen3_vl_instruct", DEVELOPERS, drops_developer},
-    {"qwen3_vl_instruct", "two_systems system_later",
-     "the template drops a system message that is not the first"},
+    {"qwen3_vl_instruct", "two_systems system_later", drops_systems},
     {"qwen3_vl_instruct",
      "thought thought_in_both thought_only thought_and_call "
      "thought_call_thought",
-     "the template drops reasoning"},
+     drops_thoughts},
     {"qwen3_5*", DEVELOPERS, refuses_developer},
     {"qwen3_5*", "two_systems system_later", one_system},
     {"qwen3_8*", DEVELOPERS, refuses_developer},
@@ -99,8 +101,7 @@ static const struct known known[] = {
     {"gpt_oss*", "empty_system", "an empty system message is kept"},
     {"gpt_oss*", "assistant_parts", no_parts},
     {"gpt_oss*", DEVELOPERS, "a developer's message stands as it is"},
-    {"gpt_oss*", "two_systems system_later",
-     "the template drops a system message that is not the first"},
+    {"gpt_oss*", "two_systems system_later", drops_systems},
     {"gpt_oss*", "thought_before_user thought_in_both thought_then_plain",
      "reasoning of earlier turns is kept"},
     {"gpt_oss*", SPELLED, spelled_out},
@@ -316,13 +317,14 @@ static int scenario_of(const char *id) {
 }
 
 /* Whether theirs says the same with tools as without. */
-static bool is_deaf(const struct pair_of *p) {
+static bool is_deaf(struct pair_of *p) {
     struct side with = {0}, without = {0};
     json_t *s = scenario_json(scenario_of("tools_declared"));
     side_fill(&with, p->theirs, p->tok, s);
     json_object_del(s, "tools");
     side_fill(&without, p->theirs, p->tok, s);
     bool same = with.text && without.text && same_ids(&with, &without);
+    p->budget -= cost(&with) + cost(&without);
     side_release(&with);
     side_release(&without);
     json_decref(s);
@@ -333,7 +335,6 @@ static void pair_begin(struct pair_of *p) {
     json_t *s = scenario_json(0);
     side_fill(&p->said, p->theirs, p->tok, s);
     p->budget = BUDGET - cost(&p->said);
-    p->is_deaf = p->said.text && is_deaf(p);
     json_decref(s);
 }
 
@@ -392,6 +393,7 @@ static json_t *report(const struct render *ours, const struct render *theirs,
     json_t *rows = json_array();
     int count[PARITY_DIFFERENT + 1] = {0};
     pair_begin(&p);
+    p.is_deaf = p.said.text && is_deaf(&p);
     for (int i = 0; i < SCENARIOS; i++) {
         json_t *row = json_object();
         enum verdict v = compare(&p, i, row);
