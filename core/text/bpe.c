@@ -647,14 +647,21 @@ static void merged_ids(struct bpe_run *r, const char *s, size_t len,
         tok_ids_push(out, r->sym[i].id);
 }
 
-static void part_ids(struct bpe_run *r, const char *s, size_t len,
+static void piece_ids(struct bpe_run *r, const char *s, size_t len,
+                      struct tok_ids *out);
+
+/* The tokens of a piece, or of a part of one, remembered or made. */
+static void word_ids(struct bpe_run *r, const char *s, size_t len, bool part,
                      struct tok_ids *out) {
-    uint64_t key[2];
+    uint64_t key[2] = {0};
     struct words *ws;
     size_t first = out->n;
-    if (recall(r, s, len, true, key, &ws, out))
+    if (recall(r, s, len, part, key, &ws, out))
         return;
-    merged_ids(r, s, len, out);
+    if (part)
+        merged_ids(r, s, len, out);
+    else
+        piece_ids(r, s, len, out);
     remember(ws, key, out->id + first, out->n - first);
 }
 
@@ -672,17 +679,11 @@ static void piece_ids(struct bpe_run *r, const char *s, size_t len,
     }
     for (size_t at = 0, end; at < len; at = end) {
         end = seams_next(r->b->seams, s, at, len);
-        part_ids(r, s + at, end - at, out);
+        word_ids(r, s + at, end - at, true, out);
     }
 }
 
 void bpe_ids(struct bpe_run *r, const char *s, size_t len,
              struct tok_ids *out) {
-    uint64_t key[2];
-    struct words *ws;
-    size_t first = out->n;
-    if (recall(r, s, len, false, key, &ws, out))
-        return;
-    piece_ids(r, s, len, out);
-    remember(ws, key, out->id + first, out->n - first);
+    word_ids(r, s, len, false, out);
 }
