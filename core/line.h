@@ -32,5 +32,8 @@ void lines_init(struct lines *l, int fd, const char *name, size_t max);
 /* 1 a line, 0 the end; -1 it cannot be read, or a line has no end for 1 GB. */
 int lines_next(struct lines *l, struct err *err);
 void lines_release(struct lines *l);
+/* Bytes of a byte order mark at the beginning of a file's first line, 0 or 3.
+ */
+size_t line_mark(const char *line, size_t len);
 
 #endif

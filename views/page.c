@@ -7,6 +7,7 @@
 
 #include "core/fs.h"
 #include "core/json.h"
+#include "core/line.h"
 #include "core/recipe.h"
 
 #include <errno.h>
@@ -174,9 +175,7 @@ static json_t *index_row(struct pages *p, const struct row_at *at,
         char *line = malloc(at->len + 1u);
         CHECK(line, "out of memory for a row");
         ssize_t n = pread(p->index.fd, line, at->len, (off_t)at->from);
-        size_t skip =
-            at->line == 1 && n >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0 ? 3
-                                                                            : 0;
+        size_t skip = at->line == 1 && n > 0 ? line_mark(line, (size_t)n) : 0;
         if (n == (ssize_t)at->len)
             j = json_read_line(line + skip, (size_t)n - skip, false, err);
         else

@@ -18,6 +18,10 @@ void lines_release(struct lines *l) {
     *l = (struct lines){.fd = -1};
 }
 
+size_t line_mark(const char *line, size_t len) {
+    return len >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}
+
 static void make_room(struct lines *l) {
     if (l->from > 0)
         memmove(l->buf, l->buf + l->from, l->to - l->from);
@@ -52,10 +56,10 @@ static int give(struct lines *l, size_t n, bool is_long) {
     l->line = is_long || n > l->max ? NULL : line;
     l->len = n;
     l->from += n + past;
-    if (l->number == 1 && l->line && n >= 3 &&
-        memcmp(line, "\xef\xbb\xbf", 3) == 0) {
-        l->line += 3;
-        l->len -= 3;
+    if (l->number == 1 && l->line) {
+        size_t mark = line_mark(line, n);
+        l->line += mark;
+        l->len -= mark;
     }
     return 1;
 }
