@@ -164,7 +164,7 @@ static bool is_word(uint32_t c) {
 static size_t char_before(const char *s, size_t at) {
     do
         at--;
-    while (at > 0 && ((unsigned char)s[at] & 0xc0) == 0x80);
+    while (at > 0 && uni_is_inner(s[at]));
     return at;
 }
 

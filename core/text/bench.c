@@ -114,7 +114,7 @@ char *tok_bench_text(const struct tok *t, enum tok_bench_kind kind,
 /* The end of the part that begins at `at`, not inside of a character. */
 static size_t part_end(const char *text, size_t at, size_t len) {
     size_t to = len - at > PART ? at + PART : len;
-    while (to < len && to > at + 1 && ((unsigned char)text[to] & 0xc0) == 0x80)
+    while (to < len && to > at + 1 && uni_is_inner(text[to]))
         to--;
     return to;
 }

@@ -8,6 +8,7 @@
  */
 #include "core/text/seam.h"
 #include "core/err.h"
+#include "core/text/unicode.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -37,8 +38,6 @@ struct seams *seams_new(void) {
 
 void seams_free(struct seams *m) { free(m); }
 
-static bool is_inner(char c) { return ((unsigned char)c & 0xc0) == 0x80; }
-
 static struct seam seam_at(const char *s, size_t at, size_t len) {
     struct seam p = {0, 0, 0, 0};
     do {
@@ -46,12 +45,12 @@ static struct seam seam_at(const char *s, size_t at, size_t len) {
         p.before |= (uint32_t)(unsigned char)s[at - (size_t)p.l]
                     << (32 - 8 * p.l);
     } while (p.l < CHAR_MAX_BYTES && (size_t)p.l < at &&
-             is_inner(s[at - (size_t)p.l]));
+             uni_is_inner(s[at - (size_t)p.l]));
     do {
         p.behind |= (uint32_t)(unsigned char)s[at + (size_t)p.r] << 8 * p.r;
         p.r++;
     } while (p.r < CHAR_MAX_BYTES && at + (size_t)p.r < len &&
-             is_inner(s[at + (size_t)p.r]));
+             uni_is_inner(s[at + (size_t)p.r]));
     return p;
 }
 
@@ -80,7 +79,7 @@ static unsigned shape(int l, int r) { return 1u << (4 * (l - 1) + r - 1); }
 /* Beginning of a character, and not inside a word of ASCII: those are short
  * and hardly have seams. */
 static bool is_place(const char *s, size_t at) {
-    return !is_inner(s[at]) && ((s[at - 1] | s[at]) & 0x80);
+    return !uni_is_inner(s[at]) && ((s[at - 1] | s[at]) & 0x80);
 }
 
 void seams_add(struct seams *m, const char *token, size_t len) {

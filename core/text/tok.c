@@ -157,7 +157,7 @@ static struct tok_span span_of(const struct encode *e, size_t from, size_t to) {
 }
 
 static bool is_inside(const struct encode *e, size_t at) {
-    return at < e->len && ((unsigned char)e->text[at] & 0xc0) == 0x80;
+    return at < e->len && uni_is_inner(e->text[at]);
 }
 
 /* Also the letter that stands for the byte of one. */
@@ -182,7 +182,7 @@ static int spaces_behind(const char *s, size_t len) {
     for (size_t i = len; i > 0; n++) {
         do
             i--;
-        while (i > 0 && ((unsigned char)s[i] & 0xc0) == 0x80);
+        while (i > 0 && uni_is_inner(s[i]));
         uni_get(s + i, &c);
         if (!is_space(c))
             break;
@@ -368,7 +368,7 @@ void tok_spans_chars(const char *text, size_t len, struct tok_spans *at) {
     CHECK(nth, "out of memory for a text of %zu bytes", len);
     for (size_t i = 0; i < len; i++) {
         nth[i] = n;
-        n += i + 1 == len || ((unsigned char)text[i + 1] & 0xc0) != 0x80;
+        n += i + 1 == len || !uni_is_inner(text[i + 1]);
     }
     nth[len] = n;
     for (size_t i = 0; i < at->n; i++)
@@ -465,7 +465,7 @@ static char *rest_of(const struct window *all, const struct window *had) {
     size_t n = 0;
     while (n < had->len && n < all->len && all->s[n] == had->s[n])
         n++;
-    while (n > 0 && ((unsigned char)all->s[n] & 0xc0) == 0x80)
+    while (n > 0 && uni_is_inner(all->s[n]))
         n--;
     char *rest = malloc(all->len - n + 1);
     CHECK(rest, "out of memory for text");

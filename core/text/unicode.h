@@ -125,6 +125,11 @@ int uni_decomposed(uint32_t c, bool compatible,
 
 /* ---- UTF-8, valid ---- */
 
+/* Not the first byte of a character. */
+static inline bool uni_is_inner(char c) {
+    return ((unsigned char)c & 0xc0) == 0x80;
+}
+
 /* The character at s; its bytes. */
 static inline int uni_get(const char *text, uint32_t *c) {
     const unsigned char *s = (const unsigned char *)text;

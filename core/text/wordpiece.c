@@ -59,7 +59,7 @@ void wordpiece_free(struct wordpiece *w) { free(w); }
 static int64_t chars_of(const char *s, size_t len) {
     int64_t n = 0;
     for (size_t i = 0; i < len; i++)
-        n += ((unsigned char)s[i] & 0xc0) != 0x80;
+        n += !uni_is_inner(s[i]);
     return n;
 }
 
@@ -79,8 +79,7 @@ static uint32_t longest_at(const struct wordpiece *w, const uint8_t *banned,
     memcpy(key, w->prefix, pre);
     memcpy(key + pre, s + at, len);
     for (; len > 0; len--) {
-        bool inside =
-            at + len < *end && ((unsigned char)s[at + len] & 0xc0) == 0x80;
+        bool inside = at + len < *end && uni_is_inner(s[at + len]);
         uint32_t id = inside ? VOCAB_NONE : find(w, banned, key, pre + len);
         if (id != VOCAB_NONE) {
             *end = at + len;
