@@ -191,8 +191,8 @@ START_TEST(data_and_models_are_looked_at_token_by_token) {
     scr_keys(&s, "\r");
     scr_wait(&s, "starter and its chat template");
     scr_keys(&s, "i");
-    scr_wait(&s, "scenarios by starter: ");
-    scr_wait(&s, "<|im_start|>system");
+    scr_wait(&s, "scenarios by starter: user_parts");
+    scr_wait(&s, "onetwo<|im_end|>");
     scr_keys(&s, "\x03");
     ck_assert_int_eq(scr_end(&s), 0);
     scr_close(&s);
