@@ -92,6 +92,8 @@ cli_fn cli_serve, cli_stop, cli_worker, cli_job, cli_model_add, cli_model_rm,
 cli_fn cli_sample, cli_chat, cli_logprobs, cli_tokenize, cli_detokenize,
     cli_render;
 cli_fn cli_help, cli_completion, cli_bench, cli_bench_text;
+/* Peak of this process's resident memory, in MiB; 0: not known. */
+double cli_peak_mib(void);
 
 /* A run's number from "3" or its name. */
 int cli_run_find(struct cli *c, struct store *st, const char *word,

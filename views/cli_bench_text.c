@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #define ROUNDS_MAX 64
 #define MADE_BYTES (8u << 20)
@@ -80,7 +79,6 @@ static int bench_files(struct text_bench *b, struct err *err) {
 static struct tok *bench_open(const struct text_bench *b, const char *dir,
                               double *ms, double *peak_mib, struct err *err) {
     double took[ROUNDS_MAX];
-    struct rusage use;
     struct tok *t = NULL;
     for (int i = 0; i < b->rounds; i++) {
         tok_close(t);
@@ -89,10 +87,8 @@ static struct tok *bench_open(const struct text_bench *b, const char *dir,
         took[i] = 1e-3 * (double)(clock_mono_us() - start);
         if (!t)
             return NULL;
-        if (i == 0) {
-            getrusage(RUSAGE_SELF, &use);
-            *peak_mib = (double)use.ru_maxrss / 1024;
-        }
+        if (i == 0)
+            *peak_mib = cli_peak_mib();
     }
     *ms = median(took, b->rounds);
     return t;

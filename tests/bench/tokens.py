@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unicodedata
 
 os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -106,39 +107,43 @@ def peers(d):
     t, j, byte = Tokenizer.from_file(d + "/tokenizer.json"), json.load(open(d + "/tokenizer.json")), letters()
     added = {x["content"] for x in j["added_tokens"]}
     ranks = {bytes(byte[c] for c in k): v for k, v in j["model"]["vocab"].items() if k not in added}
+    form = (j["normalizer"] or {}).get("type")  # tiktoken has none: it gets the text's form
+    assert form in (None, "NFC", "NFKC"), f"{d}: normalizer {form}"
     e = tiktoken.Encoding("x", pat_str=pattern(j), mergeable_ranks=ranks, special_tokens={})
-    return {"HF tokenizers": lambda s: t.encode(s, add_special_tokens=False).ids, "tiktoken": e.encode_ordinary}
+    return {"HF tokenizers": lambda s: t.encode(s, add_special_tokens=False).ids, "tiktoken": lambda s: e.encode_ordinary(unicodedata.normalize(form, s) if form else s)}
 
 
 def row(exe, d, name, path, rounds):
     text = open(path, encoding="utf-8", newline="", errors="strict").read()
     todo = [text[i:i + 100000] for i in range(0, len(text), 100000)]
     size, others = len(text.encode()) / 1e6, peers(d)
-    took, ours = {k: [] for k in ["fettle", *others]}, ids_of(exe, d, todo)
+    took, ours, same = {k: [] for k in ["fettle", *others]}, ids_of(exe, d, todo), {}
     for _ in range(rounds):
         took["fettle"].append(fettle(exe, d, path))
         for k, encode in others.items():
             s, theirs = timed(encode, todo)
             took[k].append(s)
-            assert ours == theirs, f"{d} {name}: fettle and {k} differ"
+            same[k] = ours == theirs
+            assert same[k] or k == "tiktoken", f"{d} {name}: fettle and {k} differ"
     best = {k: size / min(v) for k, v in took.items()}
     rates = "  ".join(f"{k} {size / statistics.median(v):6.1f} (most {best[k]:.1f})" for k, v in took.items())
-    print(f"{os.path.basename(d):12} {name:8} {size:5.1f} MB   MB/s: {rates}", flush=True)
+    # merges are not always the ranks of what they make
+    other = "" if same["tiktoken"] else "  (tiktoken gives other ids)"
+    print(f"{os.path.basename(d):12} {name:8} {size:5.1f} MB   MB/s: {rates}{other}", flush=True)
 
 
 def opening(exe, d, rounds):
-    """A child's time and its peak memory, less nothing."""
-    took, rss = [], 0
+    """Time and peak memory of the program that opens it, which says both itself: a child of this one counts its memory."""
+    text, took, peak, theirs = os.path.abspath(__file__), [], 0, []
     for _ in range(rounds):
+        r = subprocess.run([exe, "bench", "text", d, text, "--rounds", "1", "--json"], stdout=subprocess.PIPE, check=True)
+        took.append(json.loads(r.stdout)["open_ms"])
+        peak = max(peak, json.loads(r.stdout)["open_peak_mib"])
         at = time.perf_counter()
-        p = subprocess.Popen([exe, "tokenize", d], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        _, _, use = os.wait4(p.pid, 0)
-        took.append(time.perf_counter() - at)
-        rss = max(rss, use.ru_maxrss)
-    at = time.perf_counter()
-    Tokenizer.from_file(d + "/tokenizer.json")
-    print(f"opening {os.path.getsize(d + '/tokenizer.json') / 1e6:.1f} MB: fettle {1000 * statistics.median(took):.0f} ms (least "
-          f"{1000 * min(took):.0f}), {rss / 1024:.0f} MiB; HF tokenizers {1000 * (time.perf_counter() - at):.0f} ms")
+        Tokenizer.from_file(d + "/tokenizer.json")
+        theirs.append(1000 * (time.perf_counter() - at))
+    print(f"opening {os.path.getsize(d + '/tokenizer.json') / 1e6:.1f} MB: fettle {statistics.median(took):.0f} ms (least "
+          f"{min(took):.0f}), {peak:.0f} MiB; HF tokenizers {statistics.median(theirs):.0f} ms (least {min(theirs):.0f})", flush=True)
 
 
 def main():
@@ -153,9 +158,10 @@ def main():
             make(work, 180000)
             opening(a.fettle, work, a.rounds)
         files = dict(f.split("=", 1) for f in a.file) or written(work)
-        for d in a.dirs:
+        for d in (d.rstrip("/") for d in a.dirs):
+            opening(a.fettle, d, a.rounds)
             for name, path in files.items():
-                row(a.fettle, d.rstrip("/"), name, path, a.rounds)
+                row(a.fettle, d, name, path, a.rounds)
 
 
 if __name__ == "__main__":
