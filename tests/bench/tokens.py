@@ -127,7 +127,6 @@ def row(exe, d, name, path, rounds):
             assert same[k] or k == "tiktoken", f"{d} {name}: fettle and {k} differ"
     best = {k: size / min(v) for k, v in took.items()}
     rates = "  ".join(f"{k} {size / statistics.median(v):6.1f} (most {best[k]:.1f})" for k, v in took.items())
-    # merges are not always the ranks of what they make
     other = "" if same["tiktoken"] else "  (tiktoken gives other ids)"
     print(f"{os.path.basename(d):12} {name:8} {size:5.1f} MB   MB/s: {rates}{other}", flush=True)
 
