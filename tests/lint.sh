@@ -35,7 +35,7 @@ declare -A MAY=(
 # publishes under its own names is base.
 module_of() {
     case $1 in
-    core/err.h | core/buf.h | core/clock.h | core/rng.h | core/fs.h | core/json.h | core/line.h | core/log.h) echo base ;;
+    core/err.h | core/buf.h | core/clock.h | core/rng.h | core/fs.h | core/json.h | core/line.h | core/log.h | core/table.h) echo base ;;
     core/*/*) local m=${1#core/}; echo "${m%%/*}" ;;
     core/*.h) local m=${1#core/}; echo "${m%.h}" ;;
     kernels/* | store/* | tui/* | views/*) echo "${1%%/*}" ;;

@@ -94,6 +94,11 @@ static void set_sort(struct added_set *set) {
         while (i < kept && (unsigned char)set->at[i].text[0] == b)
             i++;
     }
+    for (size_t b = 0; b < 256; b++)
+        set->begins[b] = set->from[b] < set->from[b + 1];
+    set->first = -1;
+    if (kept && set->at[0].text[0] == set->at[kept - 1].text[0])
+        set->first = (unsigned char)set->at[0].text[0];
 }
 
 void added_ready(struct added *a, const struct norm *norm) {
@@ -198,16 +203,24 @@ static size_t spaces_behind(const struct added_query *q, size_t at) {
     return at;
 }
 
+/* The first place from `at` on where a pattern could begin, or the end. */
+static size_t candidate(const struct added_set *set,
+                        const struct added_query *q, size_t at) {
+    if (set->first >= 0) {
+        const char *hit = memchr(q->s + at, set->first, q->len - at);
+        return hit ? (size_t)(hit - q->s) : q->len;
+    }
+    while (at < q->len && !set->begins[(unsigned char)q->s[at]])
+        at++;
+    return at;
+}
+
 /* A special token that is not wanted is passed over, with what is inside. */
 struct added_hit added_find(const struct added *a, const struct added_query *q,
                             size_t at, size_t taken) {
     const struct added_set *set = &a->set[q->when];
-    while (set->n > 0 && at < q->len) {
-        unsigned c = (unsigned char)q->s[at];
-        const struct added_pattern *p =
-            set->from[c] == set->from[c + 1]
-                ? NULL
-                : longest(set, q->s + at, q->len - at);
+    while (set->n > 0 && (at = candidate(set, q, at)) < q->len) {
+        const struct added_pattern *p = longest(set, q->s + at, q->len - at);
         if (!p) {
             at++;
             continue;

@@ -36,6 +36,8 @@ struct added_set { /* sorted by text */
     struct added_pattern *at;
     size_t n;
     uint32_t from[257]; /* those that begin with byte b */
+    bool begins[256];   /* are there some? */
+    int first;          /* the byte that all begin with, -1: they differ */
 };
 
 enum added_when { ADDED_RAW, ADDED_NORMALIZED };

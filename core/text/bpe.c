@@ -3,13 +3,14 @@
  * characters and their bytes come out.
  *
  * A short word's pairs lie in an array that is searched for the lowest rank;
- * a long one's in a heap over linked symbols. Words of up to fifteen bytes
- * are remembered: text is made of few of them (spec/renderers §10). Words in
- * scripts that put no spaces between them are cut first, where no token can
- * lie across (seam.h).
+ * a long one's in a heap over linked symbols. Words are remembered (recall.h).
+ * Those in scripts that put no spaces between them are cut first, where no
+ * token can lie across (seam.h).
  */
 #include "core/text/bpe.h"
+
 #include "core/text/int.h"
+#include "core/text/recall.h"
 #include "core/text/seam.h"
 #include "core/text/unicode.h"
 
@@ -19,10 +20,6 @@
 #include <string.h>
 
 #define SHORT 40 /* symbols, up to which the array is quicker than the heap */
-
-struct offer { /* of two neighbours, to become id; UINT32_MAX: none */
-    uint32_t rank, id;
-};
 
 /* Runs that are over and keep what they remember for the next one. */
 #define IDLE_MAX 2
@@ -36,36 +33,21 @@ struct bpe {
     struct bpe_conf c;
     struct idle *idle;
     struct pairmap merges;
-    struct seams *seams;        /* NULL: words are not cut */
-    struct offer (*bytes)[256]; /* (256) of the units of two bytes, or NULL */
-    bool all_bytes;             /* each byte has a token, always the same */
-    size_t most;                /* symbols of a byte at most */
-    uint32_t unit[256];         /* of a byte (bytes) or of an ASCII character */
-    uint32_t fallback[256];     /* of <0xHH> */
+    struct seams *seams;    /* NULL: words are not cut */
+    uint32_t (*bytes)[256]; /* (256) ranks of two bytes' units, or NULL */
+    bool all_bytes;         /* each byte has a token, always the same */
+    size_t most;            /* symbols of a byte at most */
+    uint32_t unit[256];     /* of a byte (bytes) or of an ASCII character */
+    uint32_t fallback[256]; /* of <0xHH> */
 };
 
 struct symbol {
     uint32_t id, end; /* end: in bytes of the piece */
 };
 
-struct cand { /* sym[pos] and its next become id */
-    uint32_t rank, pos, id;
+struct cand { /* sym[pos] and its next merge */
+    uint32_t rank, pos;
 };
-
-/* Two words that hash alike lie in one line of the processor's cache. A new
- * one takes the second place and gets the first when it is met again: those
- * that are met once do not drive out those that are met often. */
-#define KEY_MAX 15
-#define IDS_MAX 3
-struct word {
-    uint64_t key[2]; /* the last byte is the length; 0 = free */
-    uint32_t id[IDS_MAX], n;
-};
-struct words {
-    struct word way[2];
-};
-#define WORDS_MIN 64
-#define WORDS_MAX 32768 /* 2 MB */
 
 struct bpe_run {
     const struct bpe *b;
@@ -76,9 +58,7 @@ struct bpe_run {
     size_t cap;
     struct cand *heap;
     size_t n_heap, heap_cap;
-    struct words *words; /* (n_words), a power of two */
-    size_t n_words;
-    size_t work; /* bytes of text so far */
+    struct recall words;
 };
 static void run_free(struct bpe_run *r);
 #define DEAD (-2)
@@ -126,15 +106,11 @@ void bpe_free(struct bpe *b) {
     free(b);
 }
 
-void bpe_merge(struct bpe *b, uint32_t left, uint32_t right, uint32_t rank,
-               uint32_t id) {
-    pairmap_put(&b->merges, left, right, rank, id);
-}
-
-static struct offer offer_of(const struct bpe *b, uint32_t left,
-                             uint32_t right) {
-    const struct pair *p = pairmap_get(&b->merges, left, right);
-    return p ? (struct offer){p->rank, p->id} : (struct offer){UINT32_MAX, 0};
+void bpe_merges(struct bpe *b, const struct bpe_merge *m, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        pairmap_fetch(&b->merges, m[i].left, m[i].right);
+    for (size_t i = 0; i < n; i++)
+        pairmap_put(&b->merges, m[i].left, m[i].right, m[i].rank, m[i].id);
 }
 
 static bool is_ascii(const char *s, size_t len) {
@@ -145,17 +121,13 @@ static bool is_ascii(const char *s, size_t len) {
 }
 
 /* The bytes of a token written in their letters, behind which lie others. */
-static size_t bytes_of(const char *s, size_t len, char **out, size_t *cap) {
+static size_t bytes_of(const uint8_t byte[512], const char *s, size_t len,
+                       char *out) {
     size_t n = 0;
     uint32_t c;
-    if (len > *cap) {
-        *cap = 2 * len;
-        *out = realloc(*out, *cap);
-        CHECK(*out, "out of memory for a token");
-    }
     for (size_t i = 0; i < len; n++) {
         i += (size_t)uni_get(s + i, &c);
-        (*out)[n] = (char)(c < 512 ? byte_of_char(c) : 0);
+        out[n] = (char)(c < 512 ? byte[c] : 0);
     }
     return n;
 }
@@ -174,13 +146,22 @@ static struct seams *seams_of(const struct vocab *v) {
     struct seams *m = seams_new();
     char *bytes = NULL;
     size_t cap = 0;
+    uint8_t byte[512];
+    for (uint32_t c = 0; c < 512; c++)
+        byte[c] = (uint8_t)byte_of_char(c);
     for (uint32_t i = 0; i < v->n; i++) {
         const char *s = v->arena + v->entry[i].at;
         size_t len = v->entry[i].len;
         if (is_ascii(s, len))
             continue;
-        len = bytes_of(s, len, &bytes, &cap);
-        seams_add(m, bytes, len);
+        if (len > cap) {
+            cap = 2 * len;
+            bytes = realloc(bytes, cap);
+            CHECK(bytes, "out of memory for a token");
+        }
+        len = bytes_of(byte, s, len, bytes);
+        if (!is_ascii(bytes, len))
+            seams_add(m, bytes, len);
     }
     free(bytes);
     return m;
@@ -193,7 +174,7 @@ void bpe_seal(struct bpe *b) {
     CHECK(b->bytes, "out of memory for a tokenizer");
     for (int i = 0; i < 256; i++)
         for (int j = 0; j < 256; j++)
-            b->bytes[i][j] = offer_of(b, b->unit[i], b->unit[j]);
+            b->bytes[i][j] = pairmap_rank(&b->merges, b->unit[i], b->unit[j]);
     if (ids_are_strings(b->c.vocab))
         b->seams = seams_of(b->c.vocab);
 }
@@ -211,7 +192,7 @@ static void run_free(struct bpe_run *r) {
     free(r->prev);
     free(r->next);
     free(r->heap);
-    free(r->words);
+    recall_release(&r->words);
     free(r);
 }
 
@@ -238,22 +219,9 @@ static struct bpe_run *run_new(const struct bpe *b, const uint8_t *banned) {
     return r;
 }
 
-struct bpe_run *bpe_run_new(const struct bpe *b, const uint8_t *banned,
-                            size_t work) {
+struct bpe_run *bpe_run_new(const struct bpe *b, const uint8_t *banned) {
     struct bpe_run *r = run_take(b->idle, banned);
-    size_t n = WORDS_MIN;
-    if (!r)
-        r = run_new(b, banned);
-    r->work += work < SIZE_MAX - r->work ? work : 0;
-    while (n < WORDS_MAX && n < r->work / 64)
-        n *= 2;
-    if (n == r->n_words)
-        return r;
-    free(r->words);
-    r->n_words = n;
-    r->words = calloc(n, sizeof *r->words);
-    CHECK(r->words, "out of memory for words");
-    return r;
+    return r ? r : run_new(b, banned);
 }
 
 /* What one long piece needed does not stay. */
@@ -383,51 +351,53 @@ static size_t symbols(struct bpe_run *r, const char *s, size_t len) {
 
 /* ---- merging ---- */
 
-static struct offer allowed(const struct bpe_run *r, struct offer o) {
-    if (o.rank != UINT32_MAX && is_banned(r, o.id))
-        o.rank = UINT32_MAX;
-    return o;
+/* Of symbols i and k, side by side. What a merge would make is read when it
+ * is made. */
+static uint32_t rank_at(const struct bpe_run *r, size_t i, size_t k) {
+    const struct pairmap *m = &r->b->merges;
+    uint32_t rank = pairmap_rank(m, r->sym[i].id, r->sym[k].id);
+    if (rank != RANK_NONE)
+        __builtin_prefetch(&m->made[rank]);
+    return rank;
 }
 
-/* Of symbols i and i + 1. */
-static struct offer offer_at(const struct bpe_run *r, size_t i) {
-    return allowed(r, offer_of(r->b, r->sym[i].id, r->sym[i + 1].id));
-}
-
-/* The same, of symbols that are the bytes of s where that is known. */
-static struct offer first_offer(const struct bpe_run *r, const char *s,
-                                size_t i) {
+/* The same of the first ones: the bytes of s, where that is known. */
+static uint32_t first_rank(const struct bpe_run *r, const char *s, size_t i) {
     if (!s)
-        return offer_at(r, i);
-    return allowed(r,
-                   r->b->bytes[(unsigned char)s[i]][(unsigned char)s[i + 1]]);
+        return rank_at(r, i, i + 1);
+    return r->b->bytes[(unsigned char)s[i]][(unsigned char)s[i + 1]];
 }
 
-static size_t lowest(const struct offer *o, size_t n) {
+static size_t lowest(const uint32_t *rank, size_t n) {
     size_t best = 0;
     for (size_t i = 1; i < n; i++)
-        best = o[i].rank < o[best].rank ? i : best;
+        best = rank[i] < rank[best] ? i : best;
     return best;
 }
 
 /* s: the bytes that the symbols are, or NULL. */
 static size_t merge_short(struct bpe_run *r, const char *s, size_t n) {
-    struct offer o[SHORT];
+    uint32_t rank[SHORT];
     struct symbol *y = r->sym;
     for (size_t i = 0; i + 1 < n; i++)
-        o[i] = first_offer(r, s, i);
+        rank[i] = first_rank(r, s, i);
     while (n > 1) {
-        size_t i = lowest(o, n - 1);
-        if (o[i].rank == UINT32_MAX)
+        size_t i = lowest(rank, n - 1);
+        if (rank[i] == RANK_NONE)
             break;
-        y[i] = (struct symbol){o[i].id, y[i + 1].end};
+        uint32_t id = pairmap_id(&r->b->merges, rank[i]);
+        if (is_banned(r, id)) {
+            rank[i] = RANK_NONE;
+            continue;
+        }
+        y[i] = (struct symbol){id, y[i + 1].end};
         n--;
         memmove(y + i + 1, y + i + 2, (n - i - 1) * sizeof *y);
-        memmove(o + i, o + i + 1, (n - i) * sizeof *o);
+        memmove(rank + i, rank + i + 1, (n - i) * sizeof *rank);
         if (i > 0)
-            o[i - 1] = offer_at(r, i - 1);
+            rank[i - 1] = rank_at(r, i - 1, i);
         if (i + 1 < n)
-            o[i] = offer_at(r, i);
+            rank[i] = rank_at(r, i, i + 1);
     }
     return n;
 }
@@ -466,21 +436,22 @@ static struct cand heap_pop(struct bpe_run *r) {
 static void heap_offer(struct bpe_run *r, int32_t left) {
     if (left < 0 || r->next[left] < 0)
         return;
-    struct offer o =
-        allowed(r, offer_of(r->b, r->sym[left].id, r->sym[r->next[left]].id));
-    if (o.rank != UINT32_MAX)
-        heap_push(r, (struct cand){o.rank, (uint32_t)left, o.id});
+    uint32_t rank = rank_at(r, (size_t)left, (size_t)r->next[left]);
+    if (rank != RANK_NONE)
+        heap_push(r, (struct cand){rank, (uint32_t)left});
 }
 
 static void merge_one(struct bpe_run *r, struct cand c) {
     int32_t left = (int32_t)c.pos, right = r->next[left];
     if (r->prev[left] == DEAD || right < 0)
         return;
-    struct offer o =
-        allowed(r, offer_of(r->b, r->sym[left].id, r->sym[right].id));
-    if (o.rank == UINT32_MAX || o.id != c.id) /* offered as another pair */
+    if (rank_at(r, c.pos, (size_t)right) !=
+        c.rank) /* offered as another pair */
         return;
-    r->sym[left] = (struct symbol){c.id, r->sym[right].end};
+    uint32_t id = pairmap_id(&r->b->merges, c.rank);
+    if (is_banned(r, id))
+        return;
+    r->sym[left] = (struct symbol){id, r->sym[right].end};
     r->next[left] = r->next[right];
     r->prev[right] = DEAD;
     if (r->next[left] >= 0)
@@ -505,18 +476,24 @@ static size_t merge_long(struct bpe_run *r, size_t n) {
     return kept;
 }
 
+/* Bytes of a piece in the vocabulary's letters. */
+#define LETTERS_MAX 512
+static size_t letters_of(const char *s, size_t len, char *out) {
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += (size_t)uni_put(byte_char((unsigned char)s[i]), out + n);
+    return n;
+}
+
 /* The whole piece, when it is a word of the vocabulary. */
 static uint32_t whole_of(const struct bpe_run *r, const char *s, size_t len) {
-    char key[512];
-    size_t n = 0;
+    char letters[LETTERS_MAX];
     const struct vocab *v = r->b->c.vocab;
     if (!r->b->c.bytes)
         return vocab_find(v, s, len);
-    if (2 * len > sizeof key)
+    if (2 * len > sizeof letters)
         return VOCAB_NONE;
-    for (size_t i = 0; i < len; i++)
-        n += (size_t)uni_put(byte_char((unsigned char)s[i]), key + n);
-    return vocab_find(v, key, n);
+    return vocab_find(v, letters, letters_of(s, len, letters));
 }
 
 static bool is_bytes(const struct bpe_run *r) {
@@ -557,87 +534,7 @@ void bpe_pieces(struct bpe_run *r, const char *s, size_t len,
                                                 r->sym[i].end});
 }
 
-/* ---- words seen before ---- */
-
-static uint64_t load8(const char *s) {
-    uint64_t v;
-    memcpy(&v, s, sizeof v);
-    return v;
-}
-
-static uint64_t load4(const char *s) {
-    uint32_t v;
-    memcpy(&v, s, sizeof v);
-    return v;
-}
-
-/* 0 < len <= KEY_MAX bytes and the length, by loads that overlap. */
-static void key_of(const char *s, size_t len, uint64_t key[2]) {
-    key[1] = (uint64_t)len << 56;
-    if (len > 8) {
-        key[0] = load8(s);
-        key[1] |= load8(s + len - 8) >> 8 * (16 - len);
-    } else if (len == 8) {
-        key[0] = load8(s);
-    } else if (len >= 4) {
-        key[0] = load4(s) | load4(s + len - 4) << 8 * (len - 4);
-    } else {
-        size_t mid = len / 2, last = len - 1;
-        key[0] = (unsigned char)s[0] |
-                 (uint64_t)(unsigned char)s[mid] << 8 * mid |
-                 (uint64_t)(unsigned char)s[last] << 8 * last;
-    }
-}
-
-static struct words *words_of(struct bpe_run *r, const uint64_t key[2]) {
-    uint64_t h = (key[0] ^ key[1] * 0xbf58476d1ce4e5b9u) * 0x9e3779b97f4a7c15u;
-    return &r->words[(h >> 32) & (r->n_words - 1)];
-}
-
-static bool word_is(const struct word *w, const uint64_t key[2]) {
-    return w->key[0] == key[0] && w->key[1] == key[1];
-}
-
-static void ids_put(struct tok_ids *out, const struct word *w) {
-    if (out->n + IDS_MAX > out->cap) {
-        for (uint32_t i = 0; i < w->n; i++)
-            tok_ids_push(out, w->id[i]);
-        return;
-    }
-    memcpy(out->id + out->n, w->id, sizeof w->id);
-    out->n += w->n;
-}
-
-/* The tokens of a word that is remembered; false if it is not. Where it would
- * be: *ws, NULL if it is too long. part: not a piece of its own. */
-static bool recall(struct bpe_run *r, const char *s, size_t len, bool part,
-                   uint64_t key[2], struct words **ws, struct tok_ids *out) {
-    *ws = NULL;
-    if (len > KEY_MAX)
-        return false;
-    key_of(s, len, key);
-    key[1] |= (uint64_t)part << 63;
-    *ws = words_of(r, key);
-    struct word *w = (*ws)->way;
-    if (!word_is(&w[0], key)) {
-        if (!word_is(&w[1], key))
-            return false;
-        struct word again = w[1];
-        w[1] = w[0];
-        w[0] = again;
-    }
-    ids_put(out, &w[0]);
-    return true;
-}
-
-static void remember(struct words *ws, const uint64_t key[2],
-                     const uint32_t *id, size_t n) {
-    if (!ws || n > IDS_MAX)
-        return;
-    ws->way[1] = (struct word){.key = {key[0], key[1]}, .n = (uint32_t)n};
-    for (size_t i = 0; i < n; i++) /* id may be NULL when n is 0 */
-        ws->way[1].id[i] = id[i];
-}
+/* ---- words, remembered or made ---- */
 
 /* The tokens of a piece (or of a part of one) that merges make. */
 static void merged_ids(struct bpe_run *r, const char *s, size_t len,
@@ -647,43 +544,71 @@ static void merged_ids(struct bpe_run *r, const char *s, size_t len,
         tok_ids_push(out, r->sym[i].id);
 }
 
-static void piece_ids(struct bpe_run *r, const char *s, size_t len,
-                      struct tok_ids *out);
-
-/* The tokens of a piece, or of a part of one, remembered or made. */
-static void word_ids(struct bpe_run *r, const char *s, size_t len, bool part,
+/* The tokens of a part between seams. */
+static void part_ids(struct bpe_run *r, const char *s, size_t len,
                      struct tok_ids *out) {
-    uint64_t key[2] = {0};
-    struct words *ws;
+    struct recall_key k = recall_part(s, len);
     size_t first = out->n;
-    if (recall(r, s, len, part, key, &ws, out))
+    if (recall_ids(&r->words, &k, 1, out))
         return;
-    if (part)
-        merged_ids(r, s, len, out);
-    else
-        piece_ids(r, s, len, out);
-    remember(ws, key, out->id + first, out->n - first);
+    merged_ids(r, s, len, out);
+    recall_put(&r->words, &k, out->id + first, out->n - first);
 }
 
-/* A piece that is not remembered. */
+/* A piece that is not remembered, nor a word of the vocabulary. */
 static void piece_ids(struct bpe_run *r, const char *s, size_t len,
                       struct tok_ids *out) {
-    uint32_t id = unmerged(r, s, len);
-    if (id != VOCAB_NONE) {
-        tok_ids_push(out, id);
-        return;
-    }
     if (!r->b->seams || r->is_unit_banned || is_ascii(s, len)) {
         merged_ids(r, s, len, out);
         return;
     }
     for (size_t at = 0, end; at < len; at = end) {
         end = seams_next(r->b->seams, s, at, len);
-        word_ids(r, s + at, end - at, true, out);
+        part_ids(r, s + at, end - at, out);
     }
 }
 
-void bpe_ids(struct bpe_run *r, const char *s, size_t len,
+/* whole[]: as unmerged() has it, of short words that are not remembered. What
+ * is read of memory for all of them is asked for together. */
+static void find_whole(struct bpe_run *r, struct recall_key *key, size_t n,
+                       uint32_t *whole) {
+    char letters[BPE_PIECES_MAX][2 * RECALL_SHORT];
+    struct vocab_key look[BPE_PIECES_MAX];
+    size_t of[BPE_PIECES_MAX], k = 0;
+    recall_look(&r->words, key, n);
+    for (size_t i = 0; i < n; i++) {
+        if (key[i].known || key[i].len > RECALL_SHORT)
+            continue;
+        look[k] = (struct vocab_key){key[i].s, key[i].len, 0, 0};
+        if (r->b->c.bytes) {
+            look[k].s = letters[k];
+            look[k].len = letters_of(key[i].s, key[i].len, letters[k]);
+        }
+        of[k++] = i;
+    }
+    vocab_find_all(r->b->c.vocab, look, k);
+    for (size_t i = 0; i < k; i++)
+        whole[of[i]] = is_banned(r, look[i].id) ? VOCAB_NONE : look[i].id;
+}
+
+void bpe_ids(struct bpe_run *r, const struct piece *piece, size_t n,
              struct tok_ids *out) {
-    word_ids(r, s, len, false, out);
+    struct recall_key key[BPE_PIECES_MAX];
+    uint32_t whole[BPE_PIECES_MAX];
+    bool is_found = r->b->c.ignore_merges;
+    recall_keys(&r->words, piece, n, key);
+    if (is_found)
+        find_whole(r, key, n, whole);
+    size_t i = 0;
+    for (; (i += recall_ids(&r->words, key + i, n - i, out)) < n; i++) {
+        const char *s = key[i].s;
+        size_t len = key[i].len, first = out->n;
+        bool is_here = is_found && !key[i].known && len <= RECALL_SHORT;
+        uint32_t id = is_here ? whole[i] : unmerged(r, s, len);
+        if (id != VOCAB_NONE)
+            tok_ids_push(out, id);
+        else
+            piece_ids(r, s, len, out);
+        recall_put(&r->words, &key[i], out->id + first, out->n - first);
+    }
 }

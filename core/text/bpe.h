@@ -3,10 +3,10 @@
  * lowest rank first, ties to the left, in O(n log n).
  *
  *     struct bpe *b = bpe_new(&conf);
- *     bpe_merge(b, left, right, rank, id);          for each merge
+ *     bpe_merges(b, merges, n);                     in order, part by part
  *     bpe_seal(b);
  *     struct bpe_run *r = bpe_run_new(b, banned);   one a thread
- *     bpe_ids(r, "hello", 5, &ids);
+ *     bpe_ids(r, pieces, n, &ids);
  *
  * Immutable after the last merge; a run belongs to one thread.
  */
@@ -14,6 +14,7 @@
 #define FETTLE_CORE_TEXT_BPE_H
 
 #include "core/text.h"
+#include "core/text/split.h"
 #include "core/text/vocab.h"
 
 #define BPE_AFFIX_MAX 64 /* bytes of prefix and of suffix */
@@ -30,22 +31,25 @@ struct bpe_conf {
 struct bpe;
 struct bpe *bpe_new(const struct bpe_conf *c);
 void bpe_free(struct bpe *b);
+struct bpe_merge {
+    uint32_t left, right, rank, id; /* one id for all merges of a rank */
+};
 /* A pair that is there gets the new rank. */
-void bpe_merge(struct bpe *b, uint32_t left, uint32_t right, uint32_t rank,
-               uint32_t id);
+void bpe_merges(struct bpe *b, const struct bpe_merge *m, size_t n);
 /* After the last merge: prepares what makes encoding quick. */
 void bpe_seal(struct bpe *b);
 
 struct bpe_run;
 /* banned: (vocab_size) ids that text may not become, or NULL; borrowed.
- * work: bytes of text that are to come, which decides how much is remembered.
  * What a run remembers outlives it: a later one of the same b goes on with it.
  */
-struct bpe_run *bpe_run_new(const struct bpe *b, const uint8_t *banned,
-                            size_t work);
+struct bpe_run *bpe_run_new(const struct bpe *b, const uint8_t *banned);
 void bpe_run_free(struct bpe_run *r);
-/* Appends the tokens of a piece: ids alone, or with what they cover. */
-void bpe_ids(struct bpe_run *r, const char *s, size_t len, struct tok_ids *out);
+/* Appends the tokens of pieces: ids alone, of as many pieces at once as there
+ * are, or with what they cover. */
+#define BPE_PIECES_MAX 32
+void bpe_ids(struct bpe_run *r, const struct piece *piece, size_t n,
+             struct tok_ids *out);
 void bpe_pieces(struct bpe_run *r, const char *s, size_t len,
                 struct tok_pieces *out);
 

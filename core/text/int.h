@@ -4,24 +4,31 @@
 
 #include "core/text.h"
 
-/* ---- table, open addressing ---- */
+/* ---- merges, by the pair that they join ---- */
 
-/* Pairs of ids to (rank, merged id). */
-struct pair {
-    uint64_t key; /* left << 32 | right */
-    uint32_t rank, id;
-};
+/* Pairs of ids to the rank of their merge, ranks to the id that it makes:
+ * merges of one rank make the same. */
+#define RANK_NONE 0xffffffu /* above every rank */
 struct pairmap {
-    struct pair *slot; /* rank UINT32_MAX = empty */
+    uint64_t *slot; /* (cap) left, right, rank + 1 (20, 20, 24 bits); 0: free */
     size_t n, cap;
+    uint32_t *made; /* (made_cap) by rank */
+    size_t made_cap;
     uint64_t *bits; /* not set: no pair of that hash */
     int shift;      /* of the hash, to a bit's place */
 };
 /* Room for n pairs, before the first. */
 void pairmap_reserve(struct pairmap *m, size_t n);
+/* A pair that is there gets the new rank. */
 void pairmap_put(struct pairmap *m, uint32_t l, uint32_t r, uint32_t rank,
                  uint32_t id);
-const struct pair *pairmap_get(const struct pairmap *m, uint32_t l, uint32_t r);
+/* Begins to fetch what a look at the pair will read. */
+void pairmap_fetch(const struct pairmap *m, uint32_t l, uint32_t r);
+/* RANK_NONE: they do not merge. */
+uint32_t pairmap_rank(const struct pairmap *m, uint32_t l, uint32_t r);
+static inline uint32_t pairmap_id(const struct pairmap *m, uint32_t rank) {
+    return m->made[rank];
+}
 void pairmap_release(struct pairmap *m);
 
 /* ---- the byte alphabet ---- */

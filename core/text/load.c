@@ -30,7 +30,8 @@ static const char *const part_names[N_PARTS] = {
 
 struct file {
     struct pull_str part[N_PARTS];
-    json_t *model; /* its small values */
+    size_t items[N_PARTS]; /* of them, as far as they are many */
+    json_t *model;         /* its small values */
     const char *start;
 };
 
@@ -51,20 +52,24 @@ static void keep_small(struct file *f, const char *name, struct pull_str v) {
         json_object_set_new(f->model, name, j);
 }
 
+static void keep_part(struct file *f, enum part i, struct pull *p) {
+    f->part[i] = pull_skip(p);
+    f->items[i] = p->items;
+}
+
 static void walk_model(struct file *f, struct pull *p) {
     json_decref(f->model);
     f->model = json_object();
     for (pull_open(p, '{'); pull_more(p, '}');) {
         char name[64] = "";
-        struct pull_str key = pull_key(p);
+        struct pull_str key = pull_key(p), v;
         if (key.len < sizeof name)
             memcpy(name, key.s, key.len);
-        struct pull_str v = pull_skip(p);
         if (strcmp(name, part_names[VOCAB]) == 0)
-            f->part[VOCAB] = v;
+            keep_part(f, VOCAB, p);
         else if (strcmp(name, part_names[MERGES]) == 0)
-            f->part[MERGES] = v;
-        else if (*name && v.len)
+            keep_part(f, MERGES, p);
+        else if ((v = pull_skip(p)).len && *name)
             keep_small(f, name, v);
     }
 }
@@ -92,13 +97,48 @@ static json_t *part_tree(const struct file *f, enum part i, struct err *err) {
     return json_read(v.s, v.len, part_names[i], err);
 }
 
-/* ---- BPE ---- */
+/* ---- the vocabulary ---- */
 
-#define MERGE_BYTES 32 /* of the file, or less */
+/* Strings of the file that wait, to be looked up together. */
+#define WORDS_MAX 128
+struct words {
+    struct vocab_key key[WORDS_MAX]; /* s: known once they are ready */
+    size_t at[WORDS_MAX];            /* in the text */
+    size_t n;
+    char *text; /* (len), owned */
+    size_t len, cap;
+};
+
+static void words_put(struct words *w, struct pull_str s, uint32_t id) {
+    if (w->len + s.len > w->cap) {
+        w->cap = 2 * (w->len + s.len) + 4096;
+        w->text = realloc(w->text, w->cap);
+        CHECK(w->text, "out of memory for a vocabulary");
+    }
+    memcpy(w->text + w->len, s.s, s.len);
+    w->key[w->n] = (struct vocab_key){NULL, s.len, id, 0};
+    w->at[w->n++] = w->len;
+    w->len += s.len;
+}
+
+static void words_ready(struct words *w) {
+    for (size_t i = 0; i < w->n; i++)
+        w->key[i].s = w->text + w->at[i];
+}
+
+static void words_clear(struct words *w) { w->n = w->len = 0; }
+
+static void words_add(struct words *w, struct vocab *v) {
+    words_ready(w);
+    vocab_add_all(v, w->key, w->n);
+    words_clear(w);
+}
 
 static int load_vocab(struct tok *t, const struct file *f, struct err *err) {
     struct pull p;
+    struct words w = {0};
     pull_init(&p, f->part[VOCAB].s, f->part[VOCAB].len);
+    vocab_reserve(&t->vocab, f->items[VOCAB], f->part[VOCAB].len);
     for (pull_open(&p, '{'); pull_more(&p, '}');) {
         struct pull_str key = pull_key(&p);
         uint32_t id = pull_id(&p); /* no string: the key is still there */
@@ -107,98 +147,109 @@ static int load_vocab(struct tok *t, const struct file *f, struct err *err) {
         if (id >= VOCAB_IDS_MAX) {
             p.bad = true;
             p.why = "an id above 1048575";
-        } else {
-            vocab_add(&t->vocab, key.s, key.len, id);
+            break;
         }
+        words_put(&w, key, id);
+        if (w.n == WORDS_MAX)
+            words_add(&w, &t->vocab);
     }
+    words_add(&w, &t->vocab);
     int rc = p.bad ? part_error(f, &p, "vocab", err) : 0;
+    free(w.text);
     pull_release(&p);
     return rc;
 }
 
-/* What a merge makes: the right part loses the prefix of continued words. */
+/* ---- BPE ---- */
+
 struct merger {
     struct tok *t;
     const struct bpe_conf *c;
-    char *left, *both; /* owned */
-    size_t left_len, cap, both_cap;
+    struct words words; /* of merges: left, right, left, … */
+    char *both;         /* owned */
+    size_t both_cap;
     uint32_t rank, last; /* of the merge before: the id that it made */
     uint32_t n;          /* merges so far */
     bool tied;           /* see convert.h */
     const char *why;
 };
 
-static void merger_left(struct merger *m, const char *s, size_t len) {
-    if (len + 1 > m->cap) {
-        m->cap = 2 * len + 256;
-        m->left = realloc(m->left, m->cap);
-        CHECK(m->left, "out of memory for merges");
+/* What a merge makes: the right part loses the prefix of continued words. */
+static struct pull_str both_of(struct merger *m, const struct vocab_key *left,
+                               const struct vocab_key *right) {
+    size_t cut = strlen(m->c->prefix), n = left->len + right->len;
+    if (cut == 0 || right->len < cut)
+        return (struct pull_str){left->s, n}; /* they lie side by side */
+    if (n > m->both_cap) {
+        m->both_cap = 2 * n;
+        m->both = realloc(m->both, m->both_cap);
+        CHECK(m->both, "out of memory for merges");
     }
-    memcpy(m->left, s, len);
-    m->left_len = len;
+    memcpy(m->both, left->s, left->len);
+    memcpy(m->both + left->len, right->s + cut, right->len - cut);
+    return (struct pull_str){m->both, n - cut};
 }
 
 /* The id of what a merge makes, which is mostly that of the merge before, or
  * the next one: those lie side by side, a look-up elsewhere. */
-static uint32_t merged_id(struct merger *m, size_t len) {
+static uint32_t merged_id(const struct merger *m, struct pull_str both) {
     const struct vocab *v = &m->t->vocab;
     for (uint32_t id = m->last; id <= m->last + 1; id++) {
         size_t n;
         const char *s = vocab_text(v, id, &n);
-        if (s && n == len && memcmp(s, m->both, n) == 0)
+        if (s && n == both.len && memcmp(s, both.s, n) == 0)
             return id;
     }
-    return vocab_find(v, m->both, len);
+    return vocab_find(v, both.s, both.len);
 }
 
-static bool merger_put(struct merger *m, const char *s, size_t len) {
-    uint32_t left = vocab_find(&m->t->vocab, m->left, m->left_len);
-    uint32_t right = vocab_find(&m->t->vocab, s, len);
-    size_t cut = strlen(m->c->prefix), n = m->left_len;
-    if (cut && len >= cut)
-        s += cut, len -= cut;
-    if (n + len + 1 > m->both_cap) {
-        m->both_cap = 2 * (n + len) + 256;
-        m->both = realloc(m->both, m->both_cap);
-        CHECK(m->both, "out of memory for merges");
+/* The merges that wait; false: m->why says what merge m->n lacks. */
+static bool merger_flush(struct merger *m) {
+    struct bpe_merge merge[WORDS_MAX / 2];
+    struct words *w = &m->words;
+    size_t n = 0;
+    words_ready(w);
+    vocab_find_all(&m->t->vocab, w->key, w->n);
+    for (const struct vocab_key *k = w->key; k < w->key + w->n; k += 2) {
+        uint32_t before = m->last, id = merged_id(m, both_of(m, k, k + 1));
+        if (k->id == VOCAB_NONE || k[1].id == VOCAB_NONE || id == VOCAB_NONE) {
+            m->why = "a part or the whole of it is not in the vocabulary";
+            return false;
+        }
+        m->last = id;
+        m->rank += m->n++ > 0 && !(m->tied && id == before);
+        merge[n++] = (struct bpe_merge){k->id, k[1].id, m->rank, id};
     }
-    memcpy(m->both, m->left, n);
-    memcpy(m->both + n, s, len);
-    uint32_t before = m->last, both = m->last = merged_id(m, n + len);
-    if (left == VOCAB_NONE || right == VOCAB_NONE || both == VOCAB_NONE) {
-        m->why = "a part or the whole of it is not in the vocabulary";
-        return false;
-    }
-    m->rank += m->n++ > 0 && !(m->tied && both == before);
-    bpe_merge(m->t->bpe, left, right, m->rank, both);
+    bpe_merges(m->t->bpe, merge, n);
+    words_clear(w);
     return true;
 }
 
 /* "a b", the older layout. */
-static bool merge_line(struct merger *m, struct pull_str v) {
+static bool merge_line(struct words *w, struct pull_str v) {
     const char *space = memchr(v.s, ' ', v.len);
     if (v.len >= 8 && memcmp(v.s, "#version", 8) == 0)
         return true;
-    size_t n = space ? (size_t)(space - v.s) : 0;
-    if (!space || memchr(space + 1, ' ', v.len - n - 1)) {
-        m->why = "not two parts";
+    if (!space || memchr(space + 1, ' ', v.len - (size_t)(space + 1 - v.s)))
         return false;
-    }
-    merger_left(m, v.s, n);
-    return merger_put(m, space + 1, v.len - n - 1);
+    struct pull_str left = {v.s, (size_t)(space - v.s)};
+    words_put(w, left, 0);
+    words_put(w, (struct pull_str){space + 1, v.len - left.len - 1}, 0);
+    return true;
 }
 
-static bool merge_pair(struct merger *m, struct pull *p) {
-    int n = 0;
-    struct pull_str v = {"", 0};
+/* ["a", "b"] */
+static bool merge_pair(struct words *w, struct pull *p) {
+    size_t first = w->n, n = 0;
     for (pull_open(p, '['); pull_more(p, ']'); n++) {
-        v = pull_string(p);
-        if (n == 0)
-            merger_left(m, v.s, v.len);
+        struct pull_str v = pull_string(p);
+        if (n < 2)
+            words_put(w, v, 0);
     }
-    if (n != 2)
-        m->why = "not two parts";
-    return !p->bad && n == 2 && merger_put(m, v.s, v.len);
+    if (!p->bad && n == 2)
+        return true;
+    w->n = first;
+    return false;
 }
 
 static int load_merges(struct tok *t, const struct bpe_conf *c,
@@ -208,14 +259,20 @@ static int load_merges(struct tok *t, const struct bpe_conf *c,
     int rc = json_get_bool(f->model, "tied_merges", &m.tied, false, err);
     pull_init(&p, f->part[MERGES].s, f->part[MERGES].len);
     for (pull_open(&p, '['); rc == 0 && pull_more(&p, ']');) {
-        bool ok = pull_peek(&p) == '[' ? merge_pair(&m, &p)
-                                       : merge_line(&m, pull_string(&p));
+        bool ok = pull_peek(&p) == '[' ? merge_pair(&m.words, &p)
+                                       : merge_line(&m.words, pull_string(&p));
+        if (ok && m.words.n < WORDS_MAX)
+            continue;
+        m.why = "not two parts";
+        ok = merger_flush(&m) && ok;
         if (!ok && !p.bad)
             rc = err_set(err, ERR_INVAL, "merges[%u]: %s", m.n, m.why);
     }
+    if (rc == 0 && !merger_flush(&m))
+        rc = err_set(err, ERR_INVAL, "merges[%u]: %s", m.n, m.why);
     if (rc == 0 && p.bad)
         rc = part_error(f, &p, "merges", err);
-    free(m.left);
+    free(m.words.text);
     free(m.both);
     pull_release(&p);
     return rc;
@@ -254,7 +311,7 @@ static int load_bpe(struct tok *t, const struct file *f, struct err *err) {
     c.unk = vocab_find(&t->vocab, unk, strlen(unk));
     if (!*unk)
         c.unk = VOCAB_NONE;
-    c.merges = f->part[MERGES].len / MERGE_BYTES;
+    c.merges = f->items[MERGES];
     t->bpe = bpe_new(&c);
     if (load_merges(t, &c, f, err) < 0)
         return -1;

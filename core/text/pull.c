@@ -4,6 +4,7 @@
 #include "core/err.h"
 #include "core/text/unicode.h"
 
+#include <endian.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,15 +24,25 @@ void pull_init(struct pull *p, const char *text, size_t len) {
 
 void pull_release(struct pull *p) { free(p->room); }
 
-char pull_peek(struct pull *p) {
-    while (!p->bad && p->s < p->end &&
-           (*p->s == ' ' || *p->s == '\n' || *p->s == '\t' || *p->s == '\r'))
+static bool is_space(char c) {
+    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
+}
+
+static char peek_slow(struct pull *p) {
+    while (!p->bad && p->s < p->end && is_space(*p->s))
         p->s++;
     return p->bad || p->s == p->end ? 0 : *p->s;
 }
 
+static inline char peek(struct pull *p) {
+    bool here = !p->bad && p->s < p->end && !is_space(*p->s);
+    return here ? *p->s : peek_slow(p);
+}
+
+char pull_peek(struct pull *p) { return peek(p); }
+
 static bool take(struct pull *p, char c, const char *why) {
-    if (pull_peek(p) != c) {
+    if (peek(p) != c) {
         fault(p, why);
         return false;
     }
@@ -50,7 +61,7 @@ void pull_open(struct pull *p, char bracket) {
 }
 
 bool pull_more(struct pull *p, char bracket) {
-    char c = pull_peek(p);
+    char c = peek(p);
     if (c == bracket) {
         p->s++;
         p->depth--;
@@ -139,13 +150,36 @@ static struct pull_str string_escaped(struct pull *p, const char *s, size_t n) {
     return (struct pull_str){p->room, n};
 }
 
+#define ONES 0x0101010101010101u
+#define TOPS (0x80 * ONES)
+
+/* The top bit of every byte that is c, and maybe of some behind one. */
+static uint64_t bytes_like(uint64_t w, unsigned char c) {
+    w ^= c * ONES;
+    return (w - ONES) & ~w & TOPS;
+}
+
+/* The end of the plain characters at s, eight at a time: a loop over single
+ * ones mispredicts its end in every string. */
+static const char *plain_end(const char *s, const char *end) {
+    for (; end - s >= 8; s += 8) {
+        uint64_t w, stop;
+        memcpy(&w, s, 8);
+        w = le64toh(w);
+        stop = bytes_like(w, '"') | bytes_like(w, '\\') |
+               ((w - 0x20 * ONES) & ~w & TOPS);
+        if (stop)
+            return s + __builtin_ctzll(stop) / 8;
+    }
+    while (s < end && *s != '"' && *s != '\\' && (unsigned char)*s >= 0x20)
+        s++;
+    return s;
+}
+
 struct pull_str pull_string(struct pull *p) {
     if (!take(p, '"', "a string is wanted"))
         return (struct pull_str){"", 0};
-    const char *s = p->s, *at = s;
-    while (at < p->end && *at != '"' && *at != '\\' &&
-           (unsigned char)*at >= 0x20)
-        at++;
+    const char *s = p->s, *at = plain_end(s, p->end);
     p->s = at;
     struct pull_str v = {s, (size_t)(at - s)};
     if (at < p->end && *at != '"')
@@ -299,9 +333,11 @@ struct pull_str pull_skip(struct pull *p) {
     const char *from = p->s;
     if (c == '{' || c == '[') {
         char close = c == '{' ? '}' : ']';
-        for (pull_open(p, c); pull_more(p, close); pull_skip(p))
+        size_t items = 0;
+        for (pull_open(p, c); pull_more(p, close); pull_skip(p), items++)
             if (c == '{')
                 pull_key(p);
+        p->items = items;
     } else if (c == '"') {
         pull_string(p);
     } else if (c == 't' || c == 'f' || c == 'n') {

@@ -24,7 +24,8 @@ struct pull {
     const char *why; /* what is wrong, when bad */
     bool bad, first; /* first: no comma is due */
     int depth;
-    char *room; /* of strings with escapes; owned */
+    size_t items; /* of the object or list that was skipped last */
+    char *room;   /* of strings with escapes; owned */
     size_t cap;
 };
 

@@ -257,6 +257,28 @@ static void model_pieces(struct encode *e, const char *s, size_t len) {
         wordpiece_encode(e->t->wordpiece, e->banned, s, len, &e->pieces);
 }
 
+static void piece_put(struct encode *e, const struct piece *p) {
+    e->pieces.n = 0;
+    model_pieces(e, p->s, p->len);
+    for (size_t i = 0; i < e->pieces.n; i++)
+        put_piece(e, p, &e->pieces.at[i]);
+}
+
+/* Ids alone. Pieces that are a part of the text stay where they are, and are
+ * handed over many at a time. */
+static void encode_ids(struct encode *e) {
+    struct piece p[BPE_PIECES_MAX];
+    size_t n = 0;
+    while (split_next(e->split, &p[n])) {
+        bool stays = p[n++].at == NULL;
+        if (stays && n < BPE_PIECES_MAX)
+            continue;
+        bpe_ids(e->bpe, p, n, e->ids);
+        n = 0;
+    }
+    bpe_ids(e->bpe, p, n, e->ids);
+}
+
 /* Text without added tokens: [from, to) of what is normalised. */
 static void encode_pieces(struct encode *e, size_t from, size_t to) {
     struct piece p;
@@ -265,16 +287,12 @@ static void encode_pieces(struct encode *e, size_t from, size_t to) {
     e->piece = from;
     split_begin(e->split, e->norm.text + from, to - from,
                 e->base == 0 && from == 0);
-    while (split_next(e->split, &p)) {
-        if (e->bpe && !e->at) {
-            bpe_ids(e->bpe, p.s, p.len, e->ids);
-            continue;
-        }
-        e->pieces.n = 0;
-        model_pieces(e, p.s, p.len);
-        for (size_t i = 0; i < e->pieces.n; i++)
-            put_piece(e, &p, &e->pieces.at[i]);
+    if (e->bpe && !e->at) {
+        encode_ids(e);
+        return;
     }
+    while (split_next(e->split, &p))
+        piece_put(e, &p);
 }
 
 typedef void between_fn(struct encode *e, size_t from, size_t to);
@@ -330,7 +348,7 @@ static void encode_run(struct encode *e) {
     const struct tok *t = e->t;
     bool ban = t->special_is_word && !(e->flags & TOK_CONTROL);
     e->banned = ban ? t->special : NULL;
-    e->bpe = t->bpe ? bpe_run_new(t->bpe, e->banned, e->len) : NULL;
+    e->bpe = t->bpe ? bpe_run_new(t->bpe, e->banned) : NULL;
     e->split = split_run_new(t->split);
     e->norm.want_at = e->at != NULL;
     e->at_first = e->at ? e->at->n : 0;

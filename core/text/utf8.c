@@ -1,6 +1,7 @@
 /* utf8: what is whole, what is broken; letters for bytes. */
 #include "core/text/int.h"
 
+#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,25 +36,46 @@ static bool is_plain3(const unsigned char *s) {
            (s[1] & 0xc0) == 0x80 && (s[2] & 0xc0) == 0x80;
 }
 
+/* The end of ASCII's characters from `at` on. */
+static size_t ascii_end(const unsigned char *s, size_t at, size_t len) {
+    const uint64_t tops = 0x8080808080808080u;
+    uint64_t w[4];
+    while (len - at >= sizeof w) {
+        memcpy(w, s + at, sizeof w);
+        if ((w[0] | w[1] | w[2] | w[3]) & tops)
+            break;
+        at += sizeof w;
+    }
+    for (; len - at >= 8; at += 8) {
+        memcpy(w, s + at, 8);
+        w[0] = le64toh(w[0]) & tops;
+        if (w[0])
+            return at + (size_t)__builtin_ctzll(w[0]) / 8;
+    }
+    while (at < len && s[at] < 0x80)
+        at++;
+    return at;
+}
+
+static bool is_plain2(const unsigned char *s) {
+    return (s[0] & 0xe0) == 0xc0 && s[0] >= 0xc2 && (s[1] & 0xc0) == 0x80;
+}
+
 bool utf8_ok(const char *bytes, size_t len) {
     const unsigned char *s = (const unsigned char *)bytes;
-    for (size_t i = 0; i < len;) {
-        uint64_t w[4];
-        if (len - i >= sizeof w) {
-            memcpy(w, s + i, sizeof w);
-            if (!((w[0] | w[1] | w[2] | w[3]) & 0x8080808080808080u)) {
-                i += sizeof w;
-                continue;
-            }
-        }
+    for (size_t i = ascii_end(s, 0, len); i < len;) {
         if (len - i >= 3 && is_plain3(s + i)) {
             i += 3;
-            continue;
+        } else if (len - i >= 2 && is_plain2(s + i)) {
+            i += 2;
+        } else {
+            int k = utf8_at(s + i, len - i);
+            if (k <= 0)
+                return false;
+            i += (size_t)k;
         }
-        int k = utf8_at(s + i, len - i);
-        if (k <= 0)
-            return false;
-        i += (size_t)k;
+        if (i < len && s[i] < 0x80)
+            i = ascii_end(s, i, len);
     }
     return true;
 }

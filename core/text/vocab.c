@@ -2,6 +2,7 @@
 #include "core/text/vocab.h"
 
 #include "core/err.h"
+#include "core/table.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,20 +36,43 @@ static struct vocab_slot *slot_of(const struct vocab *v, const char *s,
     return &v->slot[i];
 }
 
-static void slots_grow(struct vocab *v) {
+static void slots_grow(struct vocab *v, uint32_t n) {
     struct vocab_slot *old = v->slot;
-    uint32_t n = v->n_slot;
-    v->n_slot = n ? 4 * n : 1024;
-    v->slot = calloc(v->n_slot, sizeof *v->slot);
-    CHECK(v->slot, "out of memory for a vocabulary");
-    for (uint32_t k = 0; k < n; k++) {
-        uint32_t i = old[k].hash & (v->n_slot - 1);
+    uint32_t was = v->n_slot;
+    v->n_slot = n;
+    v->slot = table_new(n * sizeof *v->slot);
+    for (uint32_t k = 0; k < was; k++) {
+        uint32_t i = old[k].hash & (n - 1);
         while (old[k].entry && v->slot[i].entry)
-            i = (i + 1) & (v->n_slot - 1);
+            i = (i + 1) & (n - 1);
         if (old[k].entry)
             v->slot[i] = old[k];
     }
-    free(old);
+    table_free(old, was * sizeof *old);
+}
+
+#define SLOTS_MIN 1024
+
+static void arena_grow(struct vocab *v, size_t cap) {
+    v->cap = cap;
+    v->arena = realloc(v->arena, cap);
+    CHECK(v->arena, "out of memory for a vocabulary");
+}
+
+static void entries_grow(struct vocab *v, size_t cap) {
+    v->n_cap = (uint32_t)cap;
+    v->entry = realloc(v->entry, cap * sizeof *v->entry);
+    CHECK(v->entry, "out of memory for a vocabulary");
+}
+
+void vocab_reserve(struct vocab *v, size_t n, size_t bytes) {
+    uint32_t slots = SLOTS_MIN;
+    n = n < VOCAB_IDS_MAX ? n : VOCAB_IDS_MAX;
+    while (slots < 2 * n + 2)
+        slots *= 2;
+    slots_grow(v, slots);
+    entries_grow(v, n + 1);
+    arena_grow(v, bytes + n + 1);
 }
 
 static void ids_grow(struct vocab *v, uint32_t id) {
@@ -68,11 +92,8 @@ static void ids_grow(struct vocab *v, uint32_t id) {
 static uint32_t arena_put(struct vocab *v, const char *s, size_t len) {
     size_t at = v->len, need = at + len + 1;
     CHECK(need < UINT32_MAX, "a vocabulary of 4 GiB");
-    if (need > v->cap) {
-        v->cap = need > 2 * v->cap ? need + 4096 : 2 * v->cap;
-        v->arena = realloc(v->arena, v->cap);
-        CHECK(v->arena, "out of memory for a vocabulary");
-    }
+    if (need > v->cap)
+        arena_grow(v, need > 2 * v->cap ? need + 4096 : 2 * v->cap);
     memcpy(v->arena + at, s, len);
     v->arena[at + len] = 0;
     v->len = need;
@@ -80,21 +101,18 @@ static uint32_t arena_put(struct vocab *v, const char *s, size_t len) {
 }
 
 static uint32_t entry_put(struct vocab *v, const char *s, size_t len) {
-    if (v->n == v->n_cap) {
-        v->n_cap = v->n_cap ? 2 * v->n_cap : 256;
-        v->entry = realloc(v->entry, v->n_cap * sizeof *v->entry);
-        CHECK(v->entry, "out of memory for a vocabulary");
-    }
+    if (v->n == v->n_cap)
+        entries_grow(v, v->n_cap ? 2 * (size_t)v->n_cap : 256);
     v->entry[v->n] =
         (struct vocab_entry){.at = arena_put(v, s, len), .len = (uint32_t)len};
     return v->n++;
 }
 
-void vocab_add(struct vocab *v, const char *s, size_t len, uint32_t id) {
+static void add(struct vocab *v, const char *s, size_t len, uint32_t hash,
+                uint32_t id) {
     CHECK(id < VOCAB_IDS_MAX, "token %u", id);
     if (2 * (v->n + 1) > v->n_slot)
-        slots_grow(v);
-    uint32_t hash = hash_text(s, len);
+        slots_grow(v, v->n_slot ? 4 * v->n_slot : SLOTS_MIN);
     struct vocab_slot *slot = slot_of(v, s, len, hash);
     if (slot->entry) { /* its old id becomes a hole */
         uint32_t old = v->entry[slot->entry - 1].id;
@@ -109,11 +127,49 @@ void vocab_add(struct vocab *v, const char *s, size_t len, uint32_t id) {
     v->by_id[id] = slot->entry;
 }
 
+void vocab_add(struct vocab *v, const char *s, size_t len, uint32_t id) {
+    add(v, s, len, hash_text(s, len), id);
+}
+
 uint32_t vocab_find(const struct vocab *v, const char *s, size_t len) {
     if (v->n_slot == 0)
         return VOCAB_NONE;
     uint32_t at = slot_of(v, s, len, hash_text(s, len))->entry;
     return at ? v->entry[at - 1].id : VOCAB_NONE;
+}
+
+/* Hashes, and asks for what a look at them will read. */
+static void keys_hash(const struct vocab *v, struct vocab_key *key, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        key[i].hash = hash_text(key[i].s, key[i].len);
+        if (v->n_slot)
+            __builtin_prefetch(&v->slot[key[i].hash & (v->n_slot - 1)]);
+    }
+}
+
+void vocab_add_all(struct vocab *v, struct vocab_key *key, size_t n) {
+    keys_hash(v, key, n);
+    for (size_t i = 0; i < n; i++)
+        add(v, key[i].s, key[i].len, key[i].hash, key[i].id);
+}
+
+static uint32_t first_entry(const struct vocab *v, const struct vocab_key *k) {
+    return v->slot[k->hash & (v->n_slot - 1)].entry;
+}
+
+void vocab_find_all(const struct vocab *v, struct vocab_key *key, size_t n) {
+    uint32_t at;
+    keys_hash(v, key, n);
+    for (size_t i = 0; i < n && v->n > 0; i++)
+        if ((at = first_entry(v, &key[i])))
+            __builtin_prefetch(&v->entry[at - 1]);
+    for (size_t i = 0; i < n && v->n > 0; i++)
+        if ((at = first_entry(v, &key[i])))
+            __builtin_prefetch(v->arena + v->entry[at - 1].at);
+    for (size_t i = 0; i < n; i++) {
+        at = v->n ? slot_of(v, key[i].s, key[i].len, key[i].hash)->entry : 0;
+        key[i].id = at ? v->entry[at - 1].id : VOCAB_NONE;
+    }
 }
 
 const char *vocab_text(const struct vocab *v, uint32_t id, size_t *len) {
@@ -127,7 +183,7 @@ const char *vocab_text(const struct vocab *v, uint32_t id, size_t *len) {
 void vocab_release(struct vocab *v) {
     free(v->arena);
     free(v->entry);
-    free(v->slot);
+    table_free(v->slot, v->n_slot * sizeof *v->slot);
     free(v->by_id);
     memset(v, 0, sizeof *v);
 }

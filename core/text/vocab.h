@@ -37,10 +37,22 @@ struct vocab {
     uint32_t size, size_cap;
 };
 
+/* Room for n strings of so many bytes, before the first. */
+void vocab_reserve(struct vocab *v, size_t n, size_t bytes);
 /* id < VOCAB_IDS_MAX. A string that is there gets the new id. */
 void vocab_add(struct vocab *v, const char *s, size_t len, uint32_t id);
 /* The id of a string, VOCAB_NONE when it is not there. */
 uint32_t vocab_find(const struct vocab *v, const char *s, size_t len);
+/* The same of many at once, which is quicker where most is not in the
+ * processor's cache. */
+struct vocab_key {
+    const char *s;
+    size_t len;
+    uint32_t id;   /* find: written */
+    uint32_t hash; /* written */
+};
+void vocab_add_all(struct vocab *v, struct vocab_key *key, size_t n);
+void vocab_find_all(const struct vocab *v, struct vocab_key *key, size_t n);
 /* The string of an id, followed by a 0; NULL when there is none. */
 const char *vocab_text(const struct vocab *v, uint32_t id, size_t *len);
 static inline uint32_t vocab_size(const struct vocab *v) { return v->size; }

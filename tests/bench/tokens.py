@@ -5,8 +5,9 @@ usage: make && tests/bench/tokens.py FETTLE [--rounds 3] [--file NAME=PATH...] [
 
 DIR: a directory with a tokenizer.json of bytes (its ids are the ranks for tiktoken); without one a file of 15 MB with
 random merges is made and opened for time and memory. Texts: those of --file, else English from Python's documentation,
-code of its library, and CJK of random words. fettle's time is `fettle bench text`'s, in its process, on the same file; the
-ids of all are compared. Needs tokenizers and tiktoken.
+code of its library, and CJK of random words. fettle's time is `fettle bench text`'s, in a process of its own, on the same
+file: anew, without a word that it remembers, and as the median of five times over. The others go on with what they remember
+from the round before; the ids of all are compared. Needs tokenizers and tiktoken.
 """
 import argparse
 import glob
@@ -69,9 +70,9 @@ def make(d, size):
     open(d + "/config.json", "w").write("{}")
 
 
-def fettle(exe, d, path):
-    """Seconds of encoding the file."""
-    r = subprocess.run([exe, "bench", "text", d, path, "--rounds", "1", "--json"], stdout=subprocess.PIPE, check=True)
+def fettle(exe, d, path, times):
+    """Seconds of encoding the file, the median of so many times."""
+    r = subprocess.run([exe, "bench", "text", d, path, "--rounds", str(times), "--json"], stdout=subprocess.PIPE, check=True)
     one = json.loads(r.stdout)["rows"][0]
     return one["mb"] / one["encode_mb_s"]
 
@@ -117,9 +118,10 @@ def row(exe, d, name, path, rounds):
     text = open(path, encoding="utf-8", newline="", errors="strict").read()
     todo = [text[i:i + 100000] for i in range(0, len(text), 100000)]
     size, others = len(text.encode()) / 1e6, peers(d)
-    took, ours, same = {k: [] for k in ["fettle", *others]}, ids_of(exe, d, todo), {}
+    took, ours, same = {k: [] for k in ["fettle anew", "fettle", *others]}, ids_of(exe, d, todo), {}
     for _ in range(rounds):
-        took["fettle"].append(fettle(exe, d, path))
+        took["fettle anew"].append(fettle(exe, d, path, 1))
+        took["fettle"].append(fettle(exe, d, path, 5))
         for k, encode in others.items():
             s, theirs = timed(encode, todo)
             took[k].append(s)
