@@ -207,22 +207,56 @@ JFN(f_truncate) {
     return jbuf_take(m, &b);
 }
 
-JFN(f_urlencode) {
+/* whole: / is written like any other, and a space as +. */
+static void put_url(struct vm *m, struct jbuf *b, struct jval v, bool whole) {
     static const char hex[] = "0123456789ABCDEF";
-    if (v.kind == J_LIST || v.kind == J_DICT)
-        return vm_fail(m, "urlencode: a text is wanted, not %s", jv_type(&v));
     const struct jstr *s = jv_str(m, v);
-    struct jbuf b = {0};
     for (size_t i = 0; i < s->len; i++) {
         unsigned char c = (unsigned char)s->p[i];
         bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
-                     (c >= 'A' && c <= 'Z') || (c && strchr("_.-~/", c));
+                     (c >= 'A' && c <= 'Z') || (c && strchr("_.-~", c)) ||
+                     (c == '/' && !whole);
         char e[3] = {'%', hex[c >> 4], hex[c & 15]};
         if (plain)
-            jbuf_put(m, &b, s->p + i, 1, str_mark(s, i));
+            jbuf_put(m, b, s->p + i, 1, str_mark(s, i));
+        else if (c == ' ' && whole)
+            jbuf_put(m, b, "+", 1, str_mark(s, i));
         else
-            jbuf_put(m, &b, e, 3, str_mark(s, i));
+            jbuf_put(m, b, e, 3, str_mark(s, i));
     }
+}
+
+static void put_query(struct vm *m, struct jbuf *b, struct jval key,
+                      struct jval v) {
+    if (b->len > 0)
+        jbuf_put(m, b, "&", 1, 0);
+    put_url(m, b, key, true);
+    jbuf_put(m, b, "=", 1, 0);
+    put_url(m, b, v, true);
+}
+
+/* Names and values of a query, from a dict or a list of pairs. */
+static struct jval url_query(struct vm *m, struct jval v) {
+    struct jbuf b = {0};
+    for (size_t i = 0; v.kind == J_DICT && i < v.u.d->n; i++)
+        put_query(m, &b, v.u.d->p[i].key, v.u.d->p[i].val);
+    const struct jlist *l = v.kind == J_DICT ? NULL : jv_iter(m, v);
+    for (size_t i = 0; l && i < l->n && vm_step(m, 1); i++) {
+        const struct jlist *pair = jv_iter(m, l->v[i]);
+        if (!pair)
+            break;
+        if (pair->n != 2)
+            return vm_fail(m, "urlencode: pairs of name and value are wanted");
+        put_query(m, &b, pair->v[0], pair->v[1]);
+    }
+    return jbuf_take(m, &b);
+}
+
+JFN(f_urlencode) {
+    struct jbuf b = {0};
+    if (v.kind == J_LIST || v.kind == J_DICT || v.kind == J_UNDEF)
+        return url_query(m, v);
+    put_url(m, &b, v, false);
     return jbuf_take(m, &b);
 }
 
@@ -300,7 +334,11 @@ JFN(f_int) {
         return jv_binary(m, OP_ADD, v, v); /* fails by its name */
     if (!(v.kind == J_STR ? read_float(m, v.u.s, &d) : jv_number(&v, &d)))
         return dflt;
-    return d > -9.2e18 && d < 9.2e18 ? jv_int((int64_t)d) : dflt;
+    if (isnan(d) || (isinf(d) && v.kind == J_STR))
+        return dflt;
+    if (!(d > -9.2e18 && d < 9.2e18))
+        return vm_fail(m, "an integer beyond 64 bits");
+    return jv_int((int64_t)d);
 }
 
 JFN(f_float) {

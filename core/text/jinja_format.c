@@ -262,7 +262,8 @@ struct jval str_percent(struct vm *m, const struct jstr *s, struct jval args) {
             v = many ? args.u.l->v[used++] : (used++, args);
         put_percent(m, &b, f, v);
     }
-    if (used < n && args.kind != J_DICT && (many || args.kind != J_LIST))
+    if (used < n && args.kind != J_DICT && args.kind != J_UNDEF &&
+        (many || args.kind != J_LIST))
         return vm_fail(m, "not all arguments converted during string "
                           "formatting");
     return jbuf_take(m, &b);

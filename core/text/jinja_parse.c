@@ -409,7 +409,17 @@ static struct jnode *parse_postfix(struct parser *p, struct jnode *n) {
 }
 
 /* Filters and tests that no table has fail the template, but for those inside a
- * condition, which may never run. */
+ * condition, which may never run. What has a scope of its own is no part of the
+ * condition that it stands in: a loop, macro, call, filter or set of a block.
+ */
+static int scope_in(struct parser *p) {
+    int maybe = p->maybe;
+    p->maybe = 0;
+    return maybe;
+}
+
+static void scope_out(struct parser *p, int maybe) { p->maybe = maybe; }
+
 static void check_known(struct parser *p, const struct jnode *n) {
     if (!n->fn && !p->maybe && !p->unknown)
         p->unknown = n;
@@ -680,6 +690,14 @@ static struct jnode *parse_target(struct parser *p, const char *end,
     return n;
 }
 
+/* Of a loop: a scope of its own, as `with` is one. */
+static struct jnode *parse_for_else(struct parser *p) {
+    struct jnode *n = node(p, N_WITH, NULL, NULL);
+    if (n)
+        n->body = parse_until_one(p, "endfor");
+    return n;
+}
+
 static struct jnode *parse_for(struct parser *p) {
     static const char *const ends[] = {"endfor", "else", NULL};
     struct jnode *n = node(p, N_FOR, NULL, NULL);
@@ -690,6 +708,7 @@ static struct jnode *parse_for(struct parser *p) {
     if (!skip_word(p, "in"))
         return syntax(p, "expected 'in'");
     n->b = parse_tuple(p, false, false, "recursive");
+    int maybe = scope_in(p);
     if (skip_word(p, "if"))
         n->c = parse_expr(p, true);
     n->flag = skip_word(p, "recursive");
@@ -697,7 +716,8 @@ static struct jnode *parse_for(struct parser *p) {
     int end = parse_until(p, ends, &n->body);
     p->loops--;
     if (end == 1)
-        n->orelse = parse_until_one(p, "endfor");
+        n->orelse = parse_for_else(p);
+    scope_out(p, maybe);
     return n;
 }
 
@@ -737,14 +757,17 @@ static struct jnode *parse_set(struct parser *p) {
         return n;
     }
     n->type = N_SET_BLOCK;
+    int maybe = scope_in(p);
     n->b = parse_block_filter(p, NULL);
     n->body = parse_until_one(p, "endset");
+    scope_out(p, maybe);
     return n;
 }
 
 static struct jnode *parse_params(struct parser *p) {
     struct jnode *params = NULL, **tail = &params;
     bool defaults = false;
+    int maybe = scope_in(p);
     want_op(p, "(");
     while (!p->failed && !is_op(p, ")")) {
         struct jnode *n = node(p, N_NAME, NULL, NULL);
@@ -762,15 +785,17 @@ static struct jnode *parse_params(struct parser *p) {
             break;
     }
     want_op(p, ")");
+    scope_out(p, maybe);
     return params;
 }
 
 /* A body that runs elsewhere: no break of a loop around it. */
 static struct jnode *parse_far_body(struct parser *p, const char *end) {
-    int loops = p->loops;
+    int loops = p->loops, maybe = scope_in(p);
     p->loops = 0;
     struct jnode *body = parse_until_one(p, end);
     p->loops = loops;
+    scope_out(p, maybe);
     return body;
 }
 
@@ -802,8 +827,10 @@ static struct jnode *parse_filter_block(struct parser *p) {
     struct jnode *n = node(p, N_FILTER_BLOCK, NULL, NULL);
     if (!n)
         return NULL;
+    int maybe = scope_in(p);
     n->a = parse_block_filter(p, parse_filter(p, NULL));
     n->body = parse_until_one(p, "endfilter");
+    scope_out(p, maybe);
     return n;
 }
 
@@ -822,7 +849,9 @@ static struct jnode *parse_with(struct parser *p) {
         if (!skip_op(p, ","))
             break;
     }
+    int maybe = scope_in(p);
     n->body = parse_until_one(p, "endwith");
+    scope_out(p, maybe);
     return n;
 }
 

@@ -611,7 +611,8 @@ static struct jval eval_row(struct vm *m, const struct jnode *n,
 
 static struct jval eval_unary(struct vm *m, const struct jnode *n) {
     struct jval v = eval(m, n->a);
-    return jv_binary(m, n->op, v.kind == J_FLOAT ? jv_float(0) : jv_int(0), v);
+    return jv_binary(m, n->op, v.kind == J_FLOAT ? jv_float(-0.0) : jv_int(0),
+                     v);
 }
 
 static struct jval eval_concat(struct vm *m, const struct jnode *n) {
@@ -767,12 +768,8 @@ static void run_loop(struct vm *m, const struct jnode *n, struct jval over,
     }
     m->scope = outer;
     /* as jinja2 does it: when no turn came to the end of the body */
-    if (!ended && n->orelse) {
-        m->scope = scope_new(m, outer, n);
-        if (m->scope)
-            run_body(m, n->orelse);
-        m->scope = outer;
-    }
+    if (!ended)
+        run_body(m, n->orelse);
 }
 
 struct jval loop_call(struct vm *m, const struct jloop *l, struct jval items) {

@@ -267,11 +267,13 @@ int64_t jv_len(struct vm *m, struct jval v) {
 
 static struct jval str_chars(struct vm *m, const struct jstr *s) {
     struct jval r = jv_list(m, SEQ_LIST, utf8_count(s->p, s->len));
+    struct jstr plain = *s; /* the characters of a Markup are none */
     size_t k;
+    plain.is_safe = false;
     for (size_t i = 0; r.kind == J_LIST && i < s->len && vm_step(m, 1);
          i += k) {
         utf8_get(s->p + i, s->len - i, &k);
-        jlist_push(m, r.u.l, str_slice(m, s, i, k));
+        jlist_push(m, r.u.l, str_slice(m, &plain, i, k));
     }
     return r;
 }
@@ -805,6 +807,17 @@ static struct jval int_pow(struct vm *m, int64_t a, int64_t b) {
     return jv_int(r);
 }
 
+static struct jval float_pow(struct vm *m, double a, double b) {
+    double r = pow(a, b);
+    if (a == 0 && b < 0)
+        return vm_fail(m, "0.0 cannot be raised to a negative power");
+    if (isfinite(a) && isfinite(b) && isinf(r))
+        return vm_fail(m, "a power out of range");
+    if (!isnan(a) && !isnan(b) && isnan(r))
+        return vm_fail(m, "a power that is a complex number");
+    return jv_float(r);
+}
+
 static struct jval int_binary(struct vm *m, enum jop op, int64_t a, int64_t b) {
     int64_t r = 0;
     bool over = false, down;
@@ -837,13 +850,19 @@ static struct jval float_binary(struct vm *m, enum jop op, double a, double b) {
     case OP_SUB: return jv_float(a - b);
     case OP_MUL: return jv_float(a * b);
     case OP_DIV: return jv_float(a / b);
-    case OP_POW: return jv_float(pow(a, b));
+    case OP_POW: return float_pow(m, a, b);
     default: break;
     }
     r = fmod(a, b);
-    if (r != 0 && (r < 0) != (b < 0))
-        r += b;
-    return jv_float(op == OP_MOD ? r : floor((a - r) / b + 0.5));
+    double q = (a - r) / b;
+    if (r == 0)
+        r = copysign(0, b);
+    else if ((r < 0) != (b < 0))
+        r += b, q -= 1;
+    if (op == OP_MOD)
+        return jv_float(r);
+    double down = floor(q);
+    return jv_float(q == 0 ? copysign(0, a / b) : down + (q - down > 0.5));
 }
 
 static struct jval str_add(struct vm *m, const struct jstr *a,

@@ -154,6 +154,65 @@ START_TEST(quotients_are_rounded_down) {
 }
 END_TEST
 
+START_TEST(zero_keeps_its_sign_in_quotients) {
+    renders("{{ -0.0 // 1 }} {{ 0.0 // -1 }} {{ -0.0 % 1 }} {{ 0.0 % -1 }}",
+            "{}", "-0.0 -0.0 0.0 -0.0");
+}
+END_TEST
+
+START_TEST(powers_that_are_no_number_are_refused) {
+    refuses("{{ 2.0 ** 4000 }}", ERR_INVAL, "a power out of range");
+    refuses("{{ 0.0 ** -1 }}", ERR_INVAL, "0.0 cannot be raised");
+    refuses("{{ (-1) ** 0.5 }}", ERR_INVAL, "a complex number");
+}
+END_TEST
+
+START_TEST(dicts_and_pairs_are_url_encoded_as_a_query) {
+    renders("{{ {'a b': '/x y', 'c': 1}|urlencode }}", "{}", "a+b=%2Fx+y&c=1");
+    renders("{{ [('k', 'v')]|urlencode }}{{ []|urlencode }}", "{}", "k=v");
+    renders("{{ '/x y'|urlencode }}", "{}", "/x%20y");
+    refuses("{{ [[1]]|urlencode }}", ERR_INVAL, "pairs of name and value");
+}
+END_TEST
+
+START_TEST(what_is_undefined_fills_no_format_and_is_left_over_in_none) {
+    renders("{{ 'ab' % nope }}", "{}", "ab");
+}
+END_TEST
+
+START_TEST(characters_of_a_markup_are_plain) {
+    renders("{{ 'a<'|e|list }}", "{}", "['a', '&', 'l', 't', ';']");
+}
+END_TEST
+
+START_TEST(the_else_of_a_loop_does_not_know_what_its_body_sets) {
+    renders("{% for x in [] %}{% set s = 1 %}{% else %}{{ s }}{% endfor %}",
+            "{\"s\": 7}", "7");
+}
+END_TEST
+
+START_TEST(unknown_filters_may_stand_in_a_condition_but_not_in_a_scope_there) {
+    renders("{% if false %}{{ x|wrong }}{% endif %}a", "{}", "a");
+    refuses(
+        "{% if false %}{% for x in l %}{{ x|wrong }}{% endfor %}{% endif %}",
+        ERR_UNSUPPORTED, "no filter named 'wrong'");
+    refuses(
+        "{% if false %}{% macro m() %}{{ 1|wrong }}{% endmacro %}{% endif %}",
+        ERR_UNSUPPORTED, "no filter named 'wrong'");
+    refuses("{% if false %}{% set v %}{{ 1|wrong }}{% endset %}{% endif %}",
+            ERR_UNSUPPORTED, "no filter named 'wrong'");
+    refuses("{% if false %}{% filter wrong %}{% endfilter %}{% endif %}",
+            ERR_UNSUPPORTED, "no filter named 'wrong'");
+}
+END_TEST
+
+START_TEST(int_refuses_what_is_beyond_64_bits) {
+    refuses("{{ 1e20|int }}", ERR_INVAL, "beyond 64 bits");
+    refuses("{{ '1e20'|int }}", ERR_INVAL, "beyond 64 bits");
+    renders("{{ 'inf'|int(3) }} {{ 'x'|int }} {{ 2.9|int }}", "{}", "3 0 2");
+}
+END_TEST
+
 START_TEST(dates_are_pinned_by_the_environment) {
     setenv("FETTLE_DATE", "2024-07-06", 1);
     renders("{{ strftime_now('%d %b %Y') }}", "{}", "06 Jul 2024");
@@ -299,6 +358,18 @@ Suite *text_jinja_suite(void) {
     tcase_add_loop_test(tc, a_template_without_end_is_stopped, 0, 9);
     tcase_add_loop_test(tc, deep_nesting_is_refused, 0, 4);
     tcase_add_test(tc, a_long_sum_is_refused_or_added);
+    tcase_add_test(tc, zero_keeps_its_sign_in_quotients);
+    tcase_add_test(tc, powers_that_are_no_number_are_refused);
+    tcase_add_test(tc, dicts_and_pairs_are_url_encoded_as_a_query);
+    tcase_add_test(tc,
+                   what_is_undefined_fills_no_format_and_is_left_over_in_none);
+    tcase_add_test(tc, characters_of_a_markup_are_plain);
+    tcase_add_test(tc, the_else_of_a_loop_does_not_know_what_its_body_sets);
+    tcase_add_test(
+        tc, unknown_filters_may_stand_in_a_condition_but_not_in_a_scope_there);
+    tcase_add_test(tc, a_template_without_end_is_stopped);
+    tcase_add_test(tc, deep_nesting_is_refused);
+    tcase_add_test(tc, int_refuses_what_is_beyond_64_bits);
     tcase_add_test(tc, a_parsed_template_renders_again_and_again);
     suite_add_tcase(s, tc);
     return s;

@@ -19,6 +19,10 @@ OPTIONS = [{}, {"enable_thinking": False}, {"enable_thinking": True, "preserve_t
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
 
 
+# What is refused here and not there, by the words of the refusal; each is counted.
+KNOWN = ["an integer beyond 64 bits", "a power that is a complex number"]
+
+
 class Peer:
     def __init__(self, path):
         self.p = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
@@ -176,7 +180,7 @@ def main():
                     f.write(json.dumps(dict(template=t, vars=v, text=text, generated=[list(s) for s in spans] if text is not None else None), separators=(",", ":")) + "\n")
         return 0
     bank = [json.loads(x) for x in subprocess.run([a.jinja, "--bank"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.splitlines()]
-    peer, passed, failed, refused = Peer(a.jinja), 0, 0, 0
+    peer, passed, failed, refused, known = Peer(a.jinja), 0, 0, 0, [0]
 
     def check(name, template, variables):
         nonlocal passed, failed, refused
@@ -185,6 +189,9 @@ def main():
         if same(ours, text, spans):
             passed += 1
             refused += text is None
+            return
+        if any(x in str(ours.get("error")) for x in KNOWN):
+            known[0] += 1
             return
         failed += 1
         if failed <= 12:
@@ -199,13 +206,13 @@ def main():
                     v = dict(TOKENS, messages=hf._alias_reasoning_fields(s["messages"]), tools=s.get("tools"), documents=None, add_generation_prompt=ask, **{k: x for k, x in o.items() if k != "documents"})
                     v.update({k: x for k, x in o.items() if k == "documents"})
                     check(f"{name} {s['id']} {o} {ask}", t, v)
-    print(f"{len(found)} templates x {len(bank)} scenarios x options: {passed} alike ({refused} refused by both), {failed} differ", flush=True)
+    print(f"{len(found)} templates x {len(bank)} scenarios x options: {passed} alike ({refused} refused by both), {known[0]} known, {failed} differ", flush=True)
     before = passed, failed, refused
     rnd = random.Random(a.seed)
     draw = Snippets(rnd)
     for i in range(a.snippets):
         check(f"snippet {i}", draw.draw(), draw.variables())
-    print(f"{a.snippets} snippets: {passed - before[0]} alike ({refused - before[2]} refused by both), {failed - before[1]} differ")
+    print(f"{a.snippets} snippets: {passed - before[0]} alike ({refused - before[2]} refused by both), {known[0]} known so far, {failed - before[1]} differ")
     print(f"{passed} passed, {failed} failed")
     return failed > 0
 
