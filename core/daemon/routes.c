@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define WAIT_MAX_MS 30000
+#define MODEL_NAME_MAX 200
 
 struct match {
     int64_t n;              /* the # of the pattern */
@@ -112,6 +113,24 @@ static int r_models(const struct request *q, const struct match *m,
     return err_store(err, q->d->st, rc);
 }
 
+/* As Hugging Face names models: parts with / between. */
+static int check_model_name(const char *name, struct err *err) {
+    char part[MODEL_NAME_MAX + 1];
+    size_t n = strlen(name);
+    if (n > MODEL_NAME_MAX)
+        return err_set(err, ERR_INVAL, "model: a name of %zu bytes, at most %d",
+                       n, MODEL_NAME_MAX);
+    for (;; name += n + 1) {
+        n = strcspn(name, "/");
+        memcpy(part, name, n);
+        part[n] = 0;
+        if (fs_check_name("model: part of a name", part, err) < 0)
+            return -1;
+        if (!name[n])
+            return 0;
+    }
+}
+
 static int r_model_add(const struct request *q, const struct match *m,
                        struct answer *a, struct err *err) {
     struct store_model row = {.added_us = clock_wall_us()};
@@ -120,9 +139,10 @@ static int r_model_add(const struct request *q, const struct match *m,
         json_get_str(m->body, "family", &row.family, "", err) < 0 ||
         json_get_int(m->body, "params", &row.params, 0, err) < 0)
         return -1;
-    if (row.dir[0] != '/' || !*row.name)
-        return err_set(err, ERR_INVAL,
-                       "model: a name and an absolute dir are wanted");
+    if (check_model_name(row.name, err) < 0)
+        return -1;
+    if (row.dir[0] != '/')
+        return err_set(err, ERR_INVAL, "model: an absolute dir is wanted");
     int rc = store_model_add(q->d->st, &row);
     return rc == STORE_OK ? done(a) : err_store(err, q->d->st, rc);
 }

@@ -325,6 +325,19 @@ START_TEST(a_corrupt_page_is_found_and_named) {
 }
 END_TEST
 
+START_TEST(names_of_models_are_parts_with_slashes_between) {
+    static const char *const bad[] = {"..", "a//b",   "/a",
+                                      "a/", "a/../b", "a b"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        fettle_fails(fettle(NULL, "model add '%s' " STARTER, bad[i]), 65,
+                     "part of a name");
+    FETTLE_OK(NULL, "model add org/model-1.5B " STARTER);
+    json_t *j = FETTLE_JSON(NULL, "model list --json");
+    ck_assert_uint_eq(json_array_size(j), 1);
+    json_decref(j);
+}
+END_TEST
+
 START_TEST(a_damaged_checkpoint_is_never_used) {
     sys_add_starter();
     char *rows = sys_rows(8);
@@ -598,6 +611,7 @@ Suite *input_suite(void) {
     tcase_add_test(t, a_second_daemon_is_refused);
     tcase_add_test(t, a_port_in_use_is_named);
     tcase_add_test(t, a_corrupt_page_is_found_and_named);
+    tcase_add_test(t, names_of_models_are_parts_with_slashes_between);
     tcase_add_test(t, a_damaged_checkpoint_is_never_used);
     tcase_add_test(t, lines_on_stdin_are_named_too);
     tcase_add_test(t, wrong_sampling_options_are_refused_first);
