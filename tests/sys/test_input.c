@@ -327,9 +327,9 @@ END_TEST
 
 START_TEST(names_of_models_are_parts_with_slashes_between) {
     static const char *const bad[] = {"..", "a//b",   "/a",
-                                      "a/", "a/../b", "a b"};
+                                      "a/", "a/../b", "a%b"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        fettle_fails(fettle(NULL, "model add '%s' " STARTER, bad[i]), 65,
+        fettle_fails(fettle(NULL, "model add %s " STARTER, bad[i]), 65,
                      "part of a name");
     FETTLE_OK(NULL, "model add org/model-1.5B " STARTER);
     json_t *j = FETTLE_JSON(NULL, "model list --json");
