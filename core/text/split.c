@@ -812,6 +812,33 @@ bool split_next(struct split_run *r, struct piece *p) {
     return true;
 }
 
+/* The pieces of the text that a scanner, being the last stage, is at. */
+static size_t scan_fill(struct level *v, struct piece *p, size_t max) {
+    size_t n = 0, at = v->look, len = v->in.len;
+    const char *s = v->in.s;
+    if (!v->active || !v->st->scan || v->in.at)
+        return 0;
+    for (; n < max && at < len; n++) {
+        size_t to = scan_next(v->st->scan, s, at, len);
+        p[n] = (struct piece){s + at, to - at, NULL};
+        at = to;
+    }
+    v->look = at;
+    return n;
+}
+
+/* One that a stage changed stays only until the next one. */
+size_t split_fill(struct split_run *r, struct piece *p, size_t max) {
+    struct level *last = &r->level[r->split->n ? r->split->n - 1 : 0];
+    size_t n = 0;
+    while (n < max && split_next(r, &p[n])) {
+        if (p[n++].at)
+            break;
+        n += scan_fill(last, p + n, max - n);
+    }
+    return n;
+}
+
 bool split_gave_up(const struct split_run *r) {
     for (int i = 0; i < r->split->n; i++)
         if (r->level[i].regex.gave_up)

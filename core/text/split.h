@@ -52,6 +52,9 @@ void split_run_free(struct split_run *r);
  * begins at offset 0 of what the user gave (Metaspace's "first"). */
 void split_begin(struct split_run *r, const char *text, size_t len, bool first);
 bool split_next(struct split_run *r, struct piece *p);
+/* As many as there are, at most max; 0: no more. All are borrowed until the
+ * next call. */
+size_t split_fill(struct split_run *r, struct piece *p, size_t max);
 /* Did a pattern give up on a text of this run (its work is bounded)? The rest
  * of that piece stayed whole. */
 bool split_gave_up(const struct split_run *r);

@@ -264,19 +264,10 @@ static void piece_put(struct encode *e, const struct piece *p) {
         put_piece(e, p, &e->pieces.at[i]);
 }
 
-/* Ids alone. Pieces that are a part of the text stay where they are, and are
- * handed over many at a time. */
 static void encode_ids(struct encode *e) {
     struct piece p[BPE_PIECES_MAX];
-    size_t n = 0;
-    while (split_next(e->split, &p[n])) {
-        bool stays = p[n++].at == NULL;
-        if (stays && n < BPE_PIECES_MAX)
-            continue;
+    for (size_t n; (n = split_fill(e->split, p, BPE_PIECES_MAX)) > 0;)
         bpe_ids(e->bpe, p, n, e->ids);
-        n = 0;
-    }
-    bpe_ids(e->bpe, p, n, e->ids);
 }
 
 /* Text without added tokens: [from, to) of what is normalised. */
