@@ -31,12 +31,16 @@ struct decoder {
 
 /* ---- parts ---- */
 
+static void parts_reserve(struct parts *p, size_t len) {
+    if (p->len + len + 1 <= p->cap)
+        return;
+    p->cap = 2 * (p->len + len) + 64;
+    p->s = realloc(p->s, p->cap);
+    CHECK(p->s, "out of memory for text");
+}
+
 void parts_put(struct parts *p, const char *s, size_t len) {
-    if (p->len + len + 1 > p->cap) {
-        p->cap = 2 * (p->len + len) + 64;
-        p->s = realloc(p->s, p->cap);
-        CHECK(p->s, "out of memory for text");
-    }
+    parts_reserve(p, len);
     if (len)
         memcpy(p->s + p->len, s, len);
     p->len += len;
@@ -95,19 +99,21 @@ static void put_replaced(struct parts *out, struct part p, const char *from,
 /* ---- steps ---- */
 
 void decoder_bytes(struct parts *p, const char *s, size_t len) {
-    size_t from = p->len;
-    for (size_t i = 0; i < len;) {
-        uint32_t c;
-        i += (size_t)uni_get(s + i, &c);
+    size_t n = 0;
+    parts_reserve(p, len);
+    char *out = p->s + p->len;
+    for (size_t i = 0; i < len; n++) {
+        uint32_t c = (unsigned char)s[i];
+        i += c < 0x80 ? 1 : (size_t)uni_get(s + i, &c);
         int b = c < 512 ? byte_of_char(c) : -1;
         if (b < 0) { /* not in letters of bytes: as it is */
-            p->len = from;
             parts_put(p, s, len);
             return;
         }
-        char byte = (char)b;
-        parts_put(p, &byte, 1);
+        out[n] = (char)b;
     }
+    out[n] = 0;
+    p->len += n;
 }
 
 static void run_bytes(const struct step *s, const struct parts *in,

@@ -33,10 +33,21 @@ void pairmap_release(struct pairmap *m);
 
 /* ---- the byte alphabet ---- */
 
-/* The character that stands for byte b in a byte-level vocabulary. */
-uint32_t byte_char(int b);
+/* The character that stands for byte b in a byte-level vocabulary, GPT-2's:
+ * printable bytes stand for themselves, others for U+0100+n. */
+static inline uint32_t byte_char(int b) {
+    if ((b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174)
+        return (uint32_t)b;
+    int n = b < 33 ? b : b < 161 ? b - 127 + 33 : 67;
+    return 256 + (uint32_t)n;
+}
 /* The byte that character c < 512 stands for, or -1. */
-int byte_of_char(uint32_t c);
+static inline int byte_of_char(uint32_t c) {
+    if (c < 256)
+        return byte_char((int)c) == c ? (int)c : -1;
+    uint32_t n = c - 256;
+    return n < 33 ? (int)n : n < 67 ? (int)n + 94 : n == 67 ? 173 : -1;
+}
 
 /* ---- utf8 ---- */
 

@@ -392,13 +392,17 @@ void tok_encode(const struct tok *t, const char *text, size_t len, int flags,
 
 /* ---- decoding ---- */
 
-/* The text of ids in p, which is empty before. */
-static void decode_ids(const struct tok *t, const uint32_t *id, size_t n,
-                       bool skip, struct parts *p) {
+/* The text of ids in p, which is empty before. Those that have none are passed
+ * over; the place of the first of them, or n. */
+static size_t decode_ids(const struct tok *t, const uint32_t *id, size_t n,
+                         bool skip, struct parts *p) {
     bool bytes = decoder_is_bytes(t->decoder);
+    size_t unknown = n;
     for (size_t i = 0; i < n; i++) {
         size_t len;
         const char *s = tok_text(t, id[i], &len);
+        if (!s && unknown == n)
+            unknown = i;
         if (!s || (skip && tok_is_special(t, id[i])))
             continue;
         if (bytes) {
@@ -411,6 +415,7 @@ static void decode_ids(const struct tok *t, const uint32_t *id, size_t n,
     if (!bytes)
         decoder_run(t->decoder, p);
     parts_put(p, "", 0);
+    return unknown;
 }
 
 /* The bytes of p, made valid; moves them out. */
@@ -436,16 +441,13 @@ char *tok_decode(const struct tok *t, const uint32_t *id, size_t n, bool skip) {
 char *tok_decode_all(const struct tok *t, const uint32_t *id, size_t n,
                      size_t *len, struct err *err) {
     struct parts p = {0};
-    size_t one;
-    for (size_t i = 0; i < n; i++)
-        if (!tok_text(t, id[i], &one)) {
-            err_set(err, ERR_INVAL,
-                    "token %u at position %zu: the vocabulary has %d", id[i], i,
-                    t->size);
-            return NULL;
-        }
-    decode_ids(t, id, n, false, &p);
-    return text_of(&p, len);
+    size_t unknown = decode_ids(t, id, n, false, &p);
+    if (unknown == n)
+        return text_of(&p, len);
+    err_set(err, ERR_INVAL, "token %u at position %zu: the vocabulary has %d",
+            id[unknown], unknown, t->size);
+    parts_release(&p);
+    return NULL;
 }
 
 /* ---- one by one ---- */

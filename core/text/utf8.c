@@ -1,4 +1,4 @@
-/* utf8: what is whole, what is broken; letters for bytes. */
+/* utf8: what is whole, what is broken. */
 #include "core/text/int.h"
 
 #include <endian.h>
@@ -112,19 +112,4 @@ size_t utf8_whole(const char *bytes, size_t len) {
         i += (size_t)(k > 0 ? k : -k);
     }
     return len;
-}
-
-/* GPT-2's map: printable bytes stand for themselves, others for U+0100+n. */
-uint32_t byte_char(int b) {
-    if ((b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174)
-        return (uint32_t)b;
-    int n = b < 33 ? b : b < 161 ? b - 127 + 33 : 67;
-    return 256 + (uint32_t)n;
-}
-
-int byte_of_char(uint32_t c) {
-    if (c < 256)
-        return byte_char((int)c) == c ? (int)c : -1;
-    uint32_t n = c - 256;
-    return n < 33 ? (int)n : n < 67 ? (int)n + 94 : n == 67 ? 173 : -1;
 }
