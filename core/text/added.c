@@ -94,8 +94,6 @@ static void set_sort(struct added_set *set) {
         while (i < kept && (unsigned char)set->at[i].text[0] == b)
             i++;
     }
-    for (size_t b = 0; b < 256; b++)
-        set->begins[b] = set->from[b] < set->from[b + 1];
     set->first = -1;
     if (kept && set->at[0].text[0] == set->at[kept - 1].text[0])
         set->first = (unsigned char)set->at[0].text[0];
@@ -210,8 +208,11 @@ static size_t candidate(const struct added_set *set,
         const char *hit = memchr(q->s + at, set->first, q->len - at);
         return hit ? (size_t)(hit - q->s) : q->len;
     }
-    while (at < q->len && !set->begins[(unsigned char)q->s[at]])
-        at++;
+    for (; at < q->len; at++) {
+        unsigned c = (unsigned char)q->s[at];
+        if (set->from[c] < set->from[c + 1])
+            break;
+    }
     return at;
 }
 

@@ -36,7 +36,6 @@ struct added_set { /* sorted by text */
     struct added_pattern *at;
     size_t n;
     uint32_t from[257]; /* those that begin with byte b */
-    bool begins[256];   /* are there some? */
     int first;          /* the byte that all begin with, -1: they differ */
 };
 

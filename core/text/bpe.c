@@ -121,13 +121,12 @@ static bool is_ascii(const char *s, size_t len) {
 }
 
 /* The bytes of a token written in their letters, behind which lie others. */
-static size_t bytes_of(const uint8_t byte[512], const char *s, size_t len,
-                       char *out) {
+static size_t bytes_of(const char *s, size_t len, char *out) {
     size_t n = 0;
     uint32_t c;
     for (size_t i = 0; i < len; n++) {
         i += (size_t)uni_get(s + i, &c);
-        out[n] = (char)(c < 512 ? byte[c] : 0);
+        out[n] = (char)(c < 512 ? byte_of_char(c) : 0);
     }
     return n;
 }
@@ -146,9 +145,6 @@ static struct seams *seams_of(const struct vocab *v) {
     struct seams *m = seams_new();
     char *bytes = NULL;
     size_t cap = 0;
-    uint8_t byte[512];
-    for (uint32_t c = 0; c < 512; c++)
-        byte[c] = (uint8_t)byte_of_char(c);
     for (uint32_t i = 0; i < v->n; i++) {
         const char *s = v->arena + v->entry[i].at;
         size_t len = v->entry[i].len;
@@ -159,7 +155,7 @@ static struct seams *seams_of(const struct vocab *v) {
             bytes = realloc(bytes, cap);
             CHECK(bytes, "out of memory for a token");
         }
-        len = bytes_of(byte, s, len, bytes);
+        len = bytes_of(s, len, bytes);
         if (!is_ascii(bytes, len))
             seams_add(m, bytes, len);
     }
@@ -568,8 +564,10 @@ static void piece_ids(struct bpe_run *r, const char *s, size_t len,
     }
 }
 
-/* whole[]: as unmerged() has it, of short words that are not remembered. What
- * is read of memory for all of them is asked for together. */
+/* whole[]: as unmerged() has it, of short words that are not remembered, and
+ * NOT_SOUGHT of others. What is read of memory for all of them is asked for
+ * together. */
+#define NOT_SOUGHT (VOCAB_NONE - 1)
 static void find_whole(struct bpe_run *r, struct recall_key *key, size_t n,
                        uint32_t *whole) {
     char letters[BPE_PIECES_MAX][2 * RECALL_SHORT];
@@ -577,6 +575,7 @@ static void find_whole(struct bpe_run *r, struct recall_key *key, size_t n,
     size_t of[BPE_PIECES_MAX], k = 0;
     recall_look(&r->words, key, n);
     for (size_t i = 0; i < n; i++) {
+        whole[i] = NOT_SOUGHT;
         if (key[i].known || key[i].len > RECALL_SHORT)
             continue;
         look[k] = (struct vocab_key){key[i].s, key[i].len, 0, 0};
@@ -595,16 +594,17 @@ void bpe_ids(struct bpe_run *r, const struct piece *piece, size_t n,
              struct tok_ids *out) {
     struct recall_key key[BPE_PIECES_MAX];
     uint32_t whole[BPE_PIECES_MAX];
-    bool is_found = r->b->c.ignore_merges;
+    bool may_be_whole = r->b->c.ignore_merges;
     recall_keys(&r->words, piece, n, key);
-    if (is_found)
+    if (may_be_whole)
         find_whole(r, key, n, whole);
     size_t i = 0;
     for (; (i += recall_ids(&r->words, key + i, n - i, out)) < n; i++) {
         const char *s = key[i].s;
         size_t len = key[i].len, first = out->n;
-        bool is_here = is_found && !key[i].known && len <= RECALL_SHORT;
-        uint32_t id = is_here ? whole[i] : unmerged(r, s, len);
+        uint32_t id = may_be_whole ? whole[i] : VOCAB_NONE;
+        if (id == NOT_SOUGHT)
+            id = unmerged(r, s, len);
         if (id != VOCAB_NONE)
             tok_ids_push(out, id);
         else

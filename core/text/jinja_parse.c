@@ -408,9 +408,8 @@ static struct jnode *parse_postfix(struct parser *p, struct jnode *n) {
     return n;
 }
 
-/* Filters and tests that no table has fail the template, but for those inside a
- * condition, which may never run. What has a scope of its own is no part of the
- * condition that it stands in: a loop, macro, call, filter or set of a block.
+/* What has a scope of its own is no part of the condition that it stands in: a
+ * loop, macro, call, filter or set of a block. What p->maybe is again behind.
  */
 static int scope_in(struct parser *p) {
     int maybe = p->maybe;
@@ -418,8 +417,8 @@ static int scope_in(struct parser *p) {
     return maybe;
 }
 
-static void scope_out(struct parser *p, int maybe) { p->maybe = maybe; }
-
+/* Filters and tests that no table has fail the template, but for those inside a
+ * condition, which may never run. */
 static void check_known(struct parser *p, const struct jnode *n) {
     if (!n->fn && !p->maybe && !p->unknown)
         p->unknown = n;
@@ -717,7 +716,7 @@ static struct jnode *parse_for(struct parser *p) {
     p->loops--;
     if (end == 1)
         n->orelse = parse_for_else(p);
-    scope_out(p, maybe);
+    p->maybe = maybe;
     return n;
 }
 
@@ -760,7 +759,7 @@ static struct jnode *parse_set(struct parser *p) {
     int maybe = scope_in(p);
     n->b = parse_block_filter(p, NULL);
     n->body = parse_until_one(p, "endset");
-    scope_out(p, maybe);
+    p->maybe = maybe;
     return n;
 }
 
@@ -785,7 +784,7 @@ static struct jnode *parse_params(struct parser *p) {
             break;
     }
     want_op(p, ")");
-    scope_out(p, maybe);
+    p->maybe = maybe;
     return params;
 }
 
@@ -795,7 +794,7 @@ static struct jnode *parse_far_body(struct parser *p, const char *end) {
     p->loops = 0;
     struct jnode *body = parse_until_one(p, end);
     p->loops = loops;
-    scope_out(p, maybe);
+    p->maybe = maybe;
     return body;
 }
 
@@ -830,7 +829,7 @@ static struct jnode *parse_filter_block(struct parser *p) {
     int maybe = scope_in(p);
     n->a = parse_block_filter(p, parse_filter(p, NULL));
     n->body = parse_until_one(p, "endfilter");
-    scope_out(p, maybe);
+    p->maybe = maybe;
     return n;
 }
 
@@ -851,7 +850,7 @@ static struct jnode *parse_with(struct parser *p) {
     }
     int maybe = scope_in(p);
     n->body = parse_until_one(p, "endwith");
-    scope_out(p, maybe);
+    p->maybe = maybe;
     return n;
 }
 

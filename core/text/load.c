@@ -4,7 +4,9 @@
  * JSON tree. So the order of keys does not matter and a file of 15 MB costs
  * little more than what it says.
  */
+#include "core/buf.h"
 #include "core/json.h"
+#include "core/text/convert.h"
 #include "core/text/int.h"
 #include "core/text/pull.h"
 #include "core/text/tok.h"
@@ -105,28 +107,31 @@ struct words {
     struct vocab_key key[WORDS_MAX]; /* s: known once they are ready */
     size_t at[WORDS_MAX];            /* in the text */
     size_t n;
-    char *text; /* (len), owned */
-    size_t len, cap;
+    struct buf text;
 };
 
+static void words_init(struct words *w) {
+    w->n = 0;
+    buf_init(&w->text, CONVERT_MAX);
+}
+
 static void words_put(struct words *w, struct pull_str s, uint32_t id) {
-    if (w->len + s.len > w->cap) {
-        w->cap = 2 * (w->len + s.len) + 4096;
-        w->text = realloc(w->text, w->cap);
-        CHECK(w->text, "out of memory for a vocabulary");
-    }
-    memcpy(w->text + w->len, s.s, s.len);
     w->key[w->n] = (struct vocab_key){NULL, s.len, id, 0};
-    w->at[w->n++] = w->len;
-    w->len += s.len;
+    w->at[w->n++] = w->text.len;
+    buf_bytes(&w->text, s.s, s.len);
 }
 
 static void words_ready(struct words *w) {
+    const char *text = buf_str(&w->text);
+    CHECK(!w->text.failed, "out of memory for a vocabulary");
     for (size_t i = 0; i < w->n; i++)
-        w->key[i].s = w->text + w->at[i];
+        w->key[i].s = text + w->at[i];
 }
 
-static void words_clear(struct words *w) { w->n = w->len = 0; }
+static void words_clear(struct words *w) {
+    w->n = 0;
+    buf_clear(&w->text);
+}
 
 static void words_add(struct words *w, struct vocab *v) {
     words_ready(w);
@@ -136,7 +141,8 @@ static void words_add(struct words *w, struct vocab *v) {
 
 static int load_vocab(struct tok *t, const struct file *f, struct err *err) {
     struct pull p;
-    struct words w = {0};
+    struct words w;
+    words_init(&w);
     pull_init(&p, f->part[VOCAB].s, f->part[VOCAB].len);
     vocab_reserve(&t->vocab, f->items[VOCAB], f->part[VOCAB].len);
     for (pull_open(&p, '{'); pull_more(&p, '}');) {
@@ -155,7 +161,7 @@ static int load_vocab(struct tok *t, const struct file *f, struct err *err) {
     }
     words_add(&w, &t->vocab);
     int rc = p.bad ? part_error(f, &p, "vocab", err) : 0;
-    free(w.text);
+    buf_release(&w.text);
     pull_release(&p);
     return rc;
 }
@@ -166,8 +172,7 @@ struct merger {
     struct tok *t;
     const struct bpe_conf *c;
     struct words words; /* of merges: left, right, left, … */
-    char *both;         /* owned */
-    size_t both_cap;
+    struct buf both;
     uint32_t rank, last; /* of the merge before: the id that it made */
     uint32_t n;          /* merges so far */
     bool tied;           /* see convert.h */
@@ -180,14 +185,11 @@ static struct pull_str both_of(struct merger *m, const struct vocab_key *left,
     size_t cut = strlen(m->c->prefix), n = left->len + right->len;
     if (cut == 0 || right->len < cut)
         return (struct pull_str){left->s, n}; /* they lie side by side */
-    if (n > m->both_cap) {
-        m->both_cap = 2 * n;
-        m->both = realloc(m->both, m->both_cap);
-        CHECK(m->both, "out of memory for merges");
-    }
-    memcpy(m->both, left->s, left->len);
-    memcpy(m->both + left->len, right->s + cut, right->len - cut);
-    return (struct pull_str){m->both, n - cut};
+    buf_clear(&m->both);
+    buf_bytes(&m->both, left->s, left->len);
+    buf_bytes(&m->both, right->s + cut, right->len - cut);
+    CHECK(!m->both.failed, "out of memory for merges");
+    return (struct pull_str){buf_str(&m->both), n - cut};
 }
 
 /* The id of what a merge makes, which is mostly that of the merge before, or
@@ -217,7 +219,12 @@ static bool merger_flush(struct merger *m) {
             return false;
         }
         m->last = id;
-        m->rank += m->n++ > 0 && !(m->tied && id == before);
+        m->rank += m->n > 0 && !(m->tied && id == before);
+        if (m->rank == RANK_NONE) {
+            m->why = "there are too many";
+            return false;
+        }
+        m->n++;
         merge[n++] = (struct bpe_merge){k->id, k[1].id, m->rank, id};
     }
     bpe_merges(m->t->bpe, merge, n);
@@ -256,6 +263,8 @@ static int load_merges(struct tok *t, const struct bpe_conf *c,
                        const struct file *f, struct err *err) {
     struct pull p;
     struct merger m = {.t = t, .c = c};
+    words_init(&m.words);
+    buf_init(&m.both, CONVERT_MAX);
     int rc = json_get_bool(f->model, "tied_merges", &m.tied, false, err);
     pull_init(&p, f->part[MERGES].s, f->part[MERGES].len);
     for (pull_open(&p, '['); rc == 0 && pull_more(&p, ']');) {
@@ -272,8 +281,8 @@ static int load_merges(struct tok *t, const struct bpe_conf *c,
         rc = err_set(err, ERR_INVAL, "merges[%u]: %s", m.n, m.why);
     if (rc == 0 && p.bad)
         rc = part_error(f, &p, "merges", err);
-    free(m.words.text);
-    free(m.both);
+    buf_release(&m.words.text);
+    buf_release(&m.both);
     pull_release(&p);
     return rc;
 }

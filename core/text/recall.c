@@ -100,20 +100,20 @@ struct recall_key recall_part(const char *s, size_t len) {
     return k;
 }
 
+static struct line *line_at(const struct recall *m, uint32_t hash) {
+    return &m->line[hash & (m->lines - 1)];
+}
+
 void recall_keys(const struct recall *m, const struct piece *piece, size_t n,
                  struct recall_key *key) {
     for (size_t i = 0; i < n; i++) {
         key_set(&key[i], piece[i].s, piece[i].len, false);
         if (m->lines)
-            __builtin_prefetch(&m->line[key[i].hash & (m->lines - 1)]);
+            __builtin_prefetch(line_at(m, key[i].hash));
     }
 }
 
 /* ---- short words ---- */
-
-static struct line *line_at(const struct recall *m, uint32_t hash) {
-    return &m->line[hash & (m->lines - 1)];
-}
 
 static bool word_is(const struct word *w, const uint64_t key[2]) {
     return w->key[0] == key[0] && w->key[1] == key[1];

@@ -796,47 +796,36 @@ static bool stage_next(struct split_run *r, int i, struct piece *p) {
     }
 }
 
-bool split_next(struct split_run *r, struct piece *p) {
-    struct level *v = &r->level[r->split->n ? r->split->n - 1 : 0];
-    if (!v->active || !v->st->scan)
-        return stage_next(r, r->split->n - 1, p);
-    /* The short way: scanners leave no gaps. */
-    size_t at = v->look;
-    if (at >= v->in.len) {
-        v->active = false;
-        return stage_next(r, r->split->n - 1, p);
-    }
-    size_t to = scan_next(v->st->scan, v->in.s, at, v->in.len);
-    *p = (struct piece){v->in.s + at, to - at, v->in.at ? v->in.at + at : NULL};
-    v->look = to;
-    return true;
-}
-
-/* The pieces of the text that a scanner, being the last stage, is at. */
+/* The short way for a scanner that is the last stage: it leaves no gaps. */
 static size_t scan_fill(struct level *v, struct piece *p, size_t max) {
-    size_t n = 0, at = v->look, len = v->in.len;
-    const char *s = v->in.s;
-    if (!v->active || !v->st->scan || v->in.at)
+    size_t n = 0, at = v->look;
+    const struct piece *in = &v->in;
+    if (!v->active || !v->st->scan)
         return 0;
-    for (; n < max && at < len; n++) {
-        size_t to = scan_next(v->st->scan, s, at, len);
-        p[n] = (struct piece){s + at, to - at, NULL};
+    for (; n < max && at < in->len; n++) {
+        size_t to = scan_next(v->st->scan, in->s, at, in->len);
+        p[n] = (struct piece){in->s + at, to - at, in->at ? in->at + at : NULL};
         at = to;
     }
     v->look = at;
+    v->active = at < in->len;
     return n;
 }
 
-/* One that a stage changed stays only until the next one. */
+/* A piece that a stage changed stays until that stage is asked for another. */
 size_t split_fill(struct split_run *r, struct piece *p, size_t max) {
-    struct level *last = &r->level[r->split->n ? r->split->n - 1 : 0];
-    size_t n = 0;
-    while (n < max && split_next(r, &p[n])) {
-        if (p[n++].at)
-            break;
-        n += scan_fill(last, p + n, max - n);
+    int last = r->split->n - 1;
+    struct level *v = &r->level[last < 0 ? 0 : last];
+    size_t n = scan_fill(v, p, max);
+    while (n < max && (n == 0 || !p[n - 1].at) && stage_next(r, last, &p[n])) {
+        n++;
+        n += scan_fill(v, p + n, max - n);
     }
     return n;
+}
+
+bool split_next(struct split_run *r, struct piece *p) {
+    return split_fill(r, p, 1) == 1;
 }
 
 bool split_gave_up(const struct split_run *r) {

@@ -180,10 +180,10 @@ def main():
                     f.write(json.dumps(dict(template=t, vars=v, text=text, generated=[list(s) for s in spans] if text is not None else None), separators=(",", ":")) + "\n")
         return 0
     bank = [json.loads(x) for x in subprocess.run([a.jinja, "--bank"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout.splitlines()]
-    peer, passed, failed, refused, known = Peer(a.jinja), 0, 0, 0, [0]
+    peer, passed, failed, refused, known = Peer(a.jinja), 0, 0, 0, 0
 
     def check(name, template, variables):
-        nonlocal passed, failed, refused
+        nonlocal passed, failed, refused, known
         text, spans = judge(template, variables)
         ours = peer.render(template, variables)
         if same(ours, text, spans):
@@ -191,7 +191,7 @@ def main():
             refused += text is None
             return
         if any(x in str(ours.get("error")) for x in KNOWN):
-            known[0] += 1
+            known += 1
             return
         failed += 1
         if failed <= 12:
@@ -206,13 +206,13 @@ def main():
                     v = dict(TOKENS, messages=hf._alias_reasoning_fields(s["messages"]), tools=s.get("tools"), documents=None, add_generation_prompt=ask, **{k: x for k, x in o.items() if k != "documents"})
                     v.update({k: x for k, x in o.items() if k == "documents"})
                     check(f"{name} {s['id']} {o} {ask}", t, v)
-    print(f"{len(found)} templates x {len(bank)} scenarios x options: {passed} alike ({refused} refused by both), {known[0]} known, {failed} differ", flush=True)
-    before = passed, failed, refused
+    print(f"{len(found)} templates x {len(bank)} scenarios x options: {passed} alike ({refused} refused by both), {known} known, {failed} differ", flush=True)
+    before = passed, failed, refused, known
     rnd = random.Random(a.seed)
     draw = Snippets(rnd)
     for i in range(a.snippets):
         check(f"snippet {i}", draw.draw(), draw.variables())
-    print(f"{a.snippets} snippets: {passed - before[0]} alike ({refused - before[2]} refused by both), {known[0]} known so far, {failed - before[1]} differ")
+    print(f"{a.snippets} snippets: {passed - before[0]} alike ({refused - before[2]} refused by both), {known - before[3]} known, {failed - before[1]} differ")
     print(f"{passed} passed, {failed} failed")
     return failed > 0
 
