@@ -563,7 +563,7 @@ static int post_template(struct tok *t, const json_t *j, struct err *err) {
 /* ByteLevel, of which nothing else matters here. */
 static int post_trim(struct tok *t, const json_t *j, struct err *err) {
     bool on;
-    struct tok_trim trim = {.before_n = t->before_n};
+    struct tok_trim trim = {.before_n = t->joined_n};
     if (json_get_bool(j, "trim_offsets", &on, true, err) < 0 ||
         json_get_bool(j, "add_prefix_space", &trim.has_prefix, true, err) < 0)
         return -1;
@@ -584,6 +584,7 @@ static int post_pair(struct tok *t, const json_t *j, struct err *err) {
                        err) < 0)
             return -1;
     }
+    t->joined_n = t->before_n;
     return 0;
 }
 

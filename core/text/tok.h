@@ -19,7 +19,7 @@
  * covers; has_prefix: but one that stands before all of the text. */
 struct tok_trim {
     bool has_prefix;
-    int before_n; /* tokens that stand before the text when it comes */
+    int before_n; /* tokens that are joined to the text's when it comes */
 };
 
 struct tok {
@@ -34,6 +34,8 @@ struct tok {
     /* What the post-processor puts around a text; after_n tokens behind it. */
     uint32_t before[TOK_AROUND_MAX], after[TOK_AROUND_MAX];
     int before_n, after_n;
+    int joined_n; /* of before[]: by post-processors that join (not templates)
+                   */
     struct tok_trim trim[TOK_TRIMS_MAX];
     int trims;
     int32_t size;
