@@ -103,6 +103,8 @@ char *cli_model_dir(struct cli *c, const char *target, struct err *err);
 /* The same, or `target` itself where no model has the name but a directory
  * with a config.json or a tokenizer.json. */
 char *cli_text_dir(struct cli *c, const char *target, struct err *err);
+/* Where the starter model lies, whether it is registered or not; free() it. */
+char *cli_starter_dir(const struct cli *c, struct err *err);
 /* A directory with a tokenizer, and nothing of a model. */
 bool cli_is_words(const char *dir);
 /* The renderer that a checkpoint was trained with, or "auto"; free() it. */

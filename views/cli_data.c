@@ -18,7 +18,7 @@ static int text_open(struct cli *c, struct recipe_text *t, struct err *err) {
     int64_t most;
     if (cli_opt_int(c, "--max-length", 2048, 0, 1 << 30, &most, err) < 0)
         return -1;
-    char *dir = cli_text_dir(c, model ? model : STARTER_MODEL, err);
+    char *dir = model ? cli_text_dir(c, model, err) : cli_starter_dir(c, err);
     json_t *config = json_pack(
         "{s:s, s:s, s:s, s:I}", "renderer", r ? r : "auto", "train_on_what",
         on ? on : train_on_name(TRAIN_ALL_ASSISTANT), "data_format",

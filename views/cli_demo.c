@@ -43,13 +43,19 @@ static void tell(const struct cli *c, const char *text) {
 
 /* ---- steps ---- */
 
-static int add_starter(struct cli *c, struct client *cl, struct err *err) {
+char *cli_starter_dir(const struct cli *c, struct err *err) {
     char exe[4096];
     ssize_t n = readlink(c->exe, exe, sizeof exe - 1);
-    if (n < 0)
-        return err_sys(err, "find the program");
+    if (n < 0) {
+        err_sys(err, "find the program");
+        return NULL;
+    }
     exe[n] = 0;
-    char *dir = starter_find(exe, err);
+    return starter_find(exe, err);
+}
+
+static int add_starter(struct cli *c, struct client *cl, struct err *err) {
+    char *dir = cli_starter_dir(c, err);
     json_t *body = dir ? cli_model_probe(STARTER_MODEL, dir, err) : NULL;
     int rc = body ? post(cl, "/fettle/v1/models", body, err) : -1;
     if (rc == 0) /* the screen shows it */

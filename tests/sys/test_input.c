@@ -338,6 +338,19 @@ START_TEST(names_of_models_are_parts_with_slashes_between) {
 }
 END_TEST
 
+START_TEST(data_is_checked_before_anything_was_set_up) {
+    static const char rows[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},"
+        "{\"role\":\"assistant\",\"content\":\"b\"}]}\n";
+    char *data = sys_file("chat.jsonl", rows);
+    struct out o = fettle(NULL, "data check %s", data);
+    ck_assert_int_eq(o.status, 0);
+    ck_assert_ptr_nonnull(strstr(o.out, "1 rows, 1 chat"));
+    out_free(&o);
+    free(data);
+}
+END_TEST
+
 START_TEST(a_damaged_checkpoint_is_never_used) {
     sys_add_starter();
     char *rows = sys_rows(8);
@@ -612,6 +625,7 @@ Suite *input_suite(void) {
     tcase_add_test(t, a_port_in_use_is_named);
     tcase_add_test(t, a_corrupt_page_is_found_and_named);
     tcase_add_test(t, names_of_models_are_parts_with_slashes_between);
+    tcase_add_test(t, data_is_checked_before_anything_was_set_up);
     tcase_add_test(t, a_damaged_checkpoint_is_never_used);
     tcase_add_test(t, lines_on_stdin_are_named_too);
     tcase_add_test(t, wrong_sampling_options_are_refused_first);
