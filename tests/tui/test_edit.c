@@ -69,7 +69,7 @@ END_TEST
 START_TEST(history_goes_back_and_keeps_the_draft) {
     struct edit *e = edit_new((struct edit_opts){.history = 3});
     for (int i = 0; i < 5; i++) {
-        char line[8];
+        char line[16];
         snprintf(line, sizeof line, "l%d", i);
         edit_set(e, line);
         edit_remember(e);
