@@ -1,37 +1,48 @@
 /*
- * mm: C = A·B in three forms, by blocks. A's rows are packed first, TILE_M of
- * them interleaved step by step, so that the tile reads them as one stream. A
- * task is a block of C: for KC steps of k after the other it packs B's columns,
- * panel by panel of TILE_N, into scratch (widened to f32, padded with zeros),
- * and runs the tile over both; B's panel stays in the first-level cache, A's
- * block and C's in the second-level one. C carries the chain from one KC block
- * to the next. Few rows, or few columns, are not worth packing A for.
+ * mm: C = A·B in three forms, by blocks. B is packed, panel by panel of TILE_N
+ * columns (widened to f32, padded with zeros), by each thread for itself: what
+ * one core writes and another reads may have to cross the whole chip.
+ *
+ * A(m,k): a task is some panels of C. For MM_KC steps of k after the other it
+ * packs B's part, which stays in the second-level cache, and for each TILE_M
+ * rows of A, which stay in the first-level one, runs the tile over all panels.
+ *
+ * A(k,m): a task is some rows of C and a group of panels, for MM_KC steps. The
+ * thread has packed the group's B unless its last task did; it packs the rows'
+ * part of A, which stays in the second-level cache, and for each panel runs the
+ * tile over all rows.
+ *
+ * C carries the chain from one part of k to the next. While a tile computes,
+ * what will be packed next is asked for.
  */
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/tile.h"
 
-#define MM_KC 384           /* most steps of k packed at once */
-#define MM_MC 516           /* most rows of a task */
-#define MM_NP 8             /* most panels of a task */
-#define MM_TASKS 4          /* wanted for each thread */
-#define MM_PACK_K 8         /* steps of k that A's columns are packed by */
-#define MM_PACK_TILES 8     /* row tiles of a packing task */
-#define MM_MC_MIN 48        /* fewer would not repay the packing of B */
-#define MM_A_PANELS 4       /* fewer panels would not repay that of A */
-#define MM_A_FLOATS 2621440 /* of A packed at once: 10 MiB */
-#define MM_A_ROWS 2064      /* most rows of it */
-#define MM_AHEAD 16         /* rows of B between its reading and its prefetch */
+#define MM_KC 512      /* most steps of k packed at once */
+#define MM_NP 6        /* most panels of a task, A(m,k) */
+#define MM_TN_NP 32    /* most panels of a task, A(k,m) */
+#define MM_TN_TILES 21 /* most tiles of rows of a task, A(k,m) */
+#define MM_TASKS 6     /* wanted for each thread */
+#define MM_MC_MIN 4    /* tiles of rows: fewer would not repay packing B */
+#define MM_PACK_K 8    /* steps of k that A's columns are packed by */
+#define MM_AHEAD 16    /* rows of B between its reading and its prefetch */
+#define MM_PAGE 4096   /* rows so far apart collide in the first-level cache */
 
 struct mm_run {
     const struct kern_mm *a;
     struct cpu *cpu;
-    float *at;           /* A packed, or NULL: KC block after KC block, */
-                         /* in each tile after tile (kc,TILE_M) */
-    int64_t first, rows; /* of C, this time */
-    int64_t k0, k1;      /* steps of k, this time */
-    int64_t mc, kc;      /* rows a task; steps of k packed at once */
-    int row_blocks;
-    int np, panels; /* panels a task; in all */
+    int tiles, row_blocks;       /* of rows; blocks of them */
+    int panels, groups;          /* of columns; groups of them */
+    int kc;                      /* steps of k packed at once */
+    int64_t k0;                  /* the first of this time, A(k,m) */
+    int packed[CPU_THREADS_MAX]; /* group whose B a thread has + 1, A(k,m) */
+};
+
+/* What is computed at a time: columns j0 … j0+n of rows i0 … i0+rows, kc steps
+ * from k0. */
+struct mm_block {
+    int64_t j0, n, i0, rows, k0;
+    int kc;
 };
 
 static int64_t mm_up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
@@ -225,141 +236,237 @@ static void mm_pack_ta(const struct kern_mm *a, float *to, int64_t tile,
         }
 }
 
-static int mm_steps(const struct mm_run *r, int64_t k0) {
-    return (int)(r->k1 - k0 < r->kc ? r->k1 - k0 : r->kc);
-}
-
-/* Where the tile of row i lies, of the rows of this time. */
-static float *mm_at(const struct mm_run *r, int64_t i, int64_t k0) {
-    return r->at + mm_up(r->rows, TILE_M) * (k0 - r->k0) + i * mm_steps(r, k0);
-}
-
-static void mm_pack_task(void *arg, int task, int thread) {
-    const struct mm_run *r = arg;
-    const struct kern_mm *a = r->a;
-    int64_t i0 = (int64_t)task * MM_PACK_TILES * TILE_M;
-    int64_t end = i0 + MM_PACK_TILES * TILE_M;
-    end = end < r->rows ? end : r->rows;
-    (void)thread;
-    for (int64_t k0 = r->k0; k0 < r->k1; k0 += r->kc) {
-        int kc = mm_steps(r, k0);
-        if (a->form == KERN_TN) {
-            mm_pack_ta(a, mm_at(r, i0, k0), (int64_t)kc * TILE_M, r->first + i0,
-                       end - i0, k0, kc);
-            continue;
-        }
-        for (int64_t i = i0; i < end; i += TILE_M)
-            mm_pack_a(a, mm_at(r, i, k0), r->first + i,
-                      end - i < TILE_M ? (int)(end - i) : TILE_M, k0, kc);
-    }
-}
-
 /* ---- blocks of C ---- */
 
-/* m rows, behind which come `next` more. */
-static void mm_tile(const struct tile *t, int m, int next, bool is_packed) {
+/* m rows. */
+static void mm_tile(const struct tile *t, int m, bool is_packed,
+                    struct tile_ahead *h) {
 #if !defined(KERN_ISA_scalar)
     if (m == TILE_M && is_packed)
-        t->n > VL ? tile_full_packed(t, next) : tile_narrow_packed(t, next);
+        t->n > VL ? tile_full_packed(t, h) : tile_narrow_packed(t, h);
     else if (m == TILE_M)
-        t->n > VL ? tile_full_rows(t, next) : tile_narrow_rows(t, next);
+        t->n > VL ? tile_full_rows(t, h) : tile_narrow_rows(t, h);
     else
 #endif
         tile_run(t, m);
-    (void)next;
     (void)is_packed;
+    (void)h;
 }
 
-/* Columns j0 … of a task's panels, one KC block. */
-static void mm_pack_b(const struct mm_run *r, float *b, int64_t j0,
-                      int64_t k0) {
-    const struct kern_mm *a = r->a;
-    int64_t most = (int64_t)r->np * TILE_N;
-    int n = (int)(a->n - j0 < most ? a->n - j0 : most), kc = mm_steps(r, k0);
+static int mm_least(int64_t a, int64_t b) { return (int)(a < b ? a : b); }
+
+static int mm_steps(const struct mm_run *r, int64_t k0) {
+    return mm_least(r->a->k - k0, r->kc);
+}
+
+/* The block of a task, at its first steps; blocks of about the same size. */
+static struct mm_block mm_block(const struct mm_run *r, int task) {
+    int64_t g = task / r->row_blocks, i = task % r->row_blocks;
+    int64_t p0 = g * r->panels / r->groups;
+    int64_t p1 = (g + 1) * r->panels / r->groups;
+    int64_t t0 = i * r->tiles / r->row_blocks;
+    int64_t t1 = (i + 1) * r->tiles / r->row_blocks;
+    struct mm_block t = {p0 * TILE_N, 0, t0 * TILE_M, 0, r->k0, 0};
+    t.n = mm_least(r->a->n, p1 * TILE_N) - t.j0;
+    t.rows = mm_least(r->a->m, t1 * TILE_M) - t.i0;
+    t.kc = mm_steps(r, t.k0);
+    return t;
+}
+
+/* A matrix's part of rows and columns from x on, while block t is computed. */
+static struct tile_ahead mm_ahead(const struct mm_block *t, const void *x,
+                                  int64_t rows, int64_t bytes, int64_t step) {
+    int64_t tiles =
+        mm_up(t->rows, TILE_M) / TILE_M * mm_up(t->n, TILE_N) / TILE_N;
+    int64_t turns = tiles * (t->kc / TILE_HINT) + 1;
+    int64_t lines = mm_up(bytes, CPU_ALIGN) / CPU_ALIGN;
+    return (struct tile_ahead){.at = x,
+                               .step = step,
+                               .left = lines * rows,
+                               .lines = (int)lines,
+                               .each =
+                                   (int)((lines * rows + turns - 1) / turns)};
+}
+
+/* ---- A(m,k) ---- */
+
+static void mm_pack_b(const struct kern_mm *a, const struct mm_block *t,
+                      float *b) {
     if (a->form != KERN_NT) {
-        mm_pack_n(a, b, j0, n, k0, kc);
+        mm_pack_n(a, b, t->j0, (int)t->n, t->k0, t->kc);
         return;
     }
-    for (int j = 0; j < n; j += TILE_N)
-        mm_pack_nt(a, b + (int64_t)j * kc, j0 + j,
-                   n - j < TILE_N ? n - j : TILE_N, k0, kc);
+    for (int64_t j = 0; j < t->n; j += TILE_N)
+        mm_pack_nt(a, b + j * t->kc, t->j0 + j, mm_least(t->n - j, TILE_N),
+                   t->k0, t->kc);
 }
 
-/* Panel j0 … j0+n of the task's rows i0 … i0+rows, one KC block. */
-static void mm_panel(const struct mm_run *r, const float *b, int64_t i0,
-                     int64_t rows, int64_t j0, int64_t k0) {
+/* What the thread is likely to pack of B after block t of that task. */
+static struct tile_ahead mm_ahead_b(const struct mm_run *r, int task,
+                                    const struct mm_block *t) {
     const struct kern_mm *a = r->a;
-    int n = a->n - j0 < TILE_N ? (int)(a->n - j0) : TILE_N;
-    int kc = mm_steps(r, k0);
-    int64_t i = r->first + i0;
-    struct tile t = {.k = kc,
-                     .a = r->at ? mm_at(r, i0, k0) : a->a + i * a->lda + k0,
-                     .sa = r->at ? 1 : a->lda,
-                     .ka = r->at ? TILE_M : 1,
-                     .b = b,
-                     .ldb = TILE_N,
-                     .c = a->c + i * a->ldc + j0,
-                     .ldc = a->ldc,
-                     .n = n,
-                     .acc = a->acc || k0 > 0};
-    for (i = 0; i < rows; i += TILE_M) {
-        int64_t left = rows - i - TILE_M;
-        int m = left < 0 ? (int)(rows - i) : TILE_M;
-        mm_tile(&t, m, left < TILE_M ? (int)left : TILE_M, r->at != NULL);
-        t.a += r->at ? (int64_t)kc * TILE_M : m * t.sa;
-        t.c += m * t.ldc;
+    int64_t size = a->bt == KERN_F32 ? 4 : 2, step = a->ldb * size;
+    struct mm_block s = *t;
+    s.k0 += t->kc;
+    if (s.k0 >= a->k && task + 1 < r->groups * r->row_blocks)
+        s = mm_block(r, task + 1);
+    s.kc = mm_steps(r, s.k0);
+    const char *b = a->b;
+    if (a->form == KERN_NT)
+        return mm_ahead(t, b + s.j0 * step + s.k0 * size, s.n, s.kc * size,
+                        step);
+    return mm_ahead(t, b + s.k0 * step + s.j0 * size, s.kc, s.n * size, step);
+}
+
+/* m rows from i on; `at`, where they are packed to, or NULL. */
+static void mm_rows(const struct mm_run *r, const struct mm_block *t,
+                    const float *b, float *at, int64_t i,
+                    struct tile_ahead *h) {
+    const struct kern_mm *a = r->a;
+    int m = mm_least(t->rows - i, TILE_M);
+    int next_m = mm_least(t->rows - i - m, TILE_M);
+    float *c = a->c + (t->i0 + i) * a->ldc + t->j0;
+    struct tile tile = {.k = t->kc,
+                        .a = a->a + (t->i0 + i) * a->lda + t->k0,
+                        .sa = a->lda,
+                        .ka = 1,
+                        .b = b,
+                        .ldb = TILE_N,
+                        .c = c,
+                        .ldc = a->ldc,
+                        .acc = a->acc || t->k0 > 0};
+    if (at) {
+        mm_pack_a(a, at, t->i0 + i, m, t->k0, t->kc);
+        tile.a = at, tile.sa = 1, tile.ka = TILE_M;
+    }
+    for (int64_t j = 0; j < t->n; j += TILE_N) {
+        bool is_last = j + TILE_N >= t->n;
+        tile.n = mm_least(t->n - j, TILE_N);
+        tile.next = is_last ? c + m * a->ldc : tile.c + TILE_N;
+        tile.next_m = is_last ? next_m : m;
+        mm_tile(&tile, m, at != NULL, h);
+        tile.b += (int64_t)TILE_N * t->kc;
+        tile.c += TILE_N;
     }
 }
 
 static void mm_task(void *arg, int task, int thread) {
     const struct mm_run *r = arg;
     float *b = r->cpu->scratch[thread];
-    int p0 = task / r->row_blocks * r->np;
-    int p1 = p0 + r->np < r->panels ? p0 + r->np : r->panels;
-    int64_t i0 = task % r->row_blocks * r->mc;
-    int64_t rows = r->rows - i0 < r->mc ? r->rows - i0 : r->mc;
-    for (int64_t k0 = r->k0; k0 < r->k1 || k0 == 0; k0 += r->kc) {
-        mm_pack_b(r, b, (int64_t)p0 * TILE_N, k0);
-        for (int p = p0; p < p1; p++)
-            mm_panel(r, b + (int64_t)(p - p0) * TILE_N * mm_steps(r, k0), i0,
-                     rows, (int64_t)p * TILE_N, k0);
+    bool collides = r->a->lda * (int64_t)sizeof(float) % MM_PAGE == 0;
+    float *at = collides ? b + MM_NP * MM_KC * TILE_N : NULL;
+    struct mm_block t = mm_block(r, task);
+    do {
+        t.kc = mm_steps(r, t.k0);
+        mm_pack_b(r->a, &t, b);
+        struct tile_ahead h = mm_ahead_b(r, task, &t);
+        for (int64_t i = 0; i < t.rows; i += TILE_M)
+            mm_rows(r, &t, b, at, i, &h);
+    } while ((t.k0 += t.kc) < r->a->k);
+}
+
+/* ---- A(k,m) ---- */
+
+/* Columns j … of the block. */
+static void mm_tn_panel(const struct mm_run *r, const struct mm_block *t,
+                        const float *b, const float *at, int64_t j,
+                        struct tile_ahead *h) {
+    const struct kern_mm *a = r->a;
+    float *c = a->c + t->i0 * a->ldc + t->j0 + j;
+    struct tile tile = {.k = t->kc,
+                        .a = at,
+                        .sa = 1,
+                        .ka = TILE_M,
+                        .b = b + j * t->kc,
+                        .ldb = TILE_N,
+                        .c = c,
+                        .ldc = a->ldc,
+                        .n = mm_least(t->n - j, TILE_N),
+                        .acc = a->acc || t->k0 > 0};
+    for (int64_t i = 0; i < t->rows; i += TILE_M) {
+        int m = mm_least(t->rows - i, TILE_M);
+        bool is_last = i + m >= t->rows;
+        tile.next = is_last ? c + TILE_N : tile.c + m * a->ldc;
+        tile.next_m = is_last
+                          ? j + TILE_N < t->n ? mm_least(t->rows, TILE_M) : 0
+                          : mm_least(t->rows - i - m, TILE_M);
+        mm_tile(&tile, m, true, h);
+        tile.a += (int64_t)TILE_M * t->kc;
+        tile.c += m * a->ldc;
     }
 }
 
-/* Blocks as large as the cache likes, and small enough that every thread has
+static void mm_tn_task(void *arg, int task, int thread) {
+    struct mm_run *r = arg;
+    const struct kern_mm *a = r->a;
+    int group = task / r->row_blocks + 1, tasks = r->groups * r->row_blocks;
+    float *b = r->cpu->scratch[thread], *at = b + MM_TN_NP * MM_KC * TILE_N;
+    struct mm_block t = mm_block(r, task);
+    struct mm_block s = mm_block(r, task + 1 < tasks ? task + 1 : task);
+    if (r->packed[thread] != group)
+        mm_pack_n(a, b, t.j0, (int)t.n, t.k0, t.kc);
+    r->packed[thread] = group;
+    mm_pack_ta(a, at, (int64_t)t.kc * TILE_M, t.i0, t.rows, t.k0, t.kc);
+    struct tile_ahead h = mm_ahead(&t, a->a + s.k0 * a->lda + s.i0, s.kc,
+                                   s.rows * (int64_t)sizeof(float),
+                                   a->lda * (int64_t)sizeof(float));
+    for (int64_t j = 0; j < t.n; j += TILE_N)
+        mm_tn_panel(r, &t, b, at, j, &h);
+}
+
+/* ---- all of it ---- */
+
+static int mm_parts(int n, int most) { return (n + most - 1) / most; }
+
+/* Raises the parts that n units are cut into until, with the others, there are
+ * as many tasks as are wanted, the same for each thread if that can be. */
+static void mm_split(int *parts, int n, int others, int wanted, int threads) {
+    int least = mm_parts(wanted, others);
+    *parts = least > *parts ? least : *parts;
+    while (*parts < n && *parts * others % threads != 0)
+        ++*parts;
+    *parts = *parts < n ? *parts : n > 1 ? n : 1;
+}
+
+/* Blocks as large as the caches like, and small enough that every thread has
  * some. */
 static void mm_cut(struct mm_run *r) {
-    int64_t m = r->rows, threads = pool_threads(r->cpu->pool);
-    int64_t wanted = threads > 1 ? MM_TASKS * threads : 1;
-    int64_t blocks = (m + MM_MC - 1) / MM_MC;
-    int64_t steps = (r->a->k + MM_KC - 1) / MM_KC;
-    r->kc = steps > 0 ? mm_up((r->a->k + steps - 1) / steps, 32) : 1;
-    r->panels = (r->a->n + TILE_N - 1) / TILE_N;
-    if (blocks * r->panels < wanted)
-        blocks = (wanted + r->panels - 1) / r->panels;
-    r->mc = (m + blocks - 1) / blocks;
-    if (r->mc < MM_MC_MIN)
-        r->mc = MM_MC_MIN;
-    r->mc = mm_up(r->mc, TILE_M);
-    r->row_blocks = (int)((m + r->mc - 1) / r->mc);
-    int64_t np = (int64_t)r->panels * r->row_blocks / wanted;
-    r->np = np < 1 ? 1 : np > MM_NP ? MM_NP : (int)np;
+    const struct kern_mm *a = r->a;
+    bool tn = a->form == KERN_TN;
+    int threads = pool_threads(r->cpu->pool);
+    int wanted = threads > 1 ? MM_TASKS * threads : 1;
+    int steps = (int)(mm_up(a->k, MM_KC) / MM_KC);
+    r->kc = steps > 0 ? (int)mm_up((a->k + steps - 1) / steps, 32) : 1;
+    r->tiles = (int)(mm_up(a->m, TILE_M) / TILE_M);
+    r->panels = (int)(mm_up(a->n, TILE_N) / TILE_N);
+    r->row_blocks = tn ? mm_parts(r->tiles, MM_TN_TILES) : 1;
+    r->groups = mm_parts(r->panels, tn ? MM_TN_NP : MM_NP);
+    if (tn)
+        mm_split(&r->row_blocks, r->tiles, r->groups, wanted, threads);
+    mm_split(&r->groups, r->panels, r->row_blocks, wanted, threads);
+    if (!tn)
+        mm_split(&r->row_blocks, r->tiles / MM_MC_MIN, r->groups, wanted,
+                 threads);
 }
 
-/* This time's rows and steps: packs them, if they are to be, and multiplies. */
-static void mm_part(struct mm_run *r) {
-    struct pool *pool = r->cpu->pool;
-    int64_t tiles = (r->rows + TILE_M - 1) / TILE_M;
-    if (r->at)
-        pool_run(pool, (int)((tiles + MM_PACK_TILES - 1) / MM_PACK_TILES),
-                 mm_pack_task, r);
-    int groups = (r->panels + r->np - 1) / r->np;
-    pool_run(pool, groups * r->row_blocks, mm_task, r);
-}
-
-static bool mm_packs(const struct kern_mm *a) {
-    bool pays = a->m >= TILE_M && a->n > (MM_A_PANELS - 1) * TILE_N;
-    return a->k > 0 && (pays || a->form == KERN_TN);
+static int mm_blocks(struct cpu *cpu, const struct kern_mm *a) {
+    bool tn = a->form == KERN_TN;
+    int64_t b = (tn ? MM_TN_NP : MM_NP) * TILE_N;
+    int64_t at = (tn ? MM_TN_TILES : 1) * TILE_M;
+    int rc = cpu_reserve(cpu, (size_t)((b + at) * MM_KC) * sizeof(float));
+    if (rc != KERN_OK)
+        return rc;
+    struct mm_run r = {.a = a, .cpu = cpu};
+    mm_cut(&r);
+    int tasks = r.groups * r.row_blocks;
+    if (!tn)
+        pool_run(cpu->pool, tasks, mm_task, &r);
+    for (bool is_first = true; tn && (is_first || r.k0 < a->k); r.k0 += r.kc) {
+        is_first = false;
+        memset(r.packed, 0, sizeof r.packed);
+        pool_run(cpu->pool, tasks, mm_tn_task, &r);
+    }
+    return KERN_OK;
 }
 
 /* ---- few rows: B is read once, and turned in registers ---- */
@@ -460,29 +567,6 @@ static bool mm_is_shaped(const struct kern_mm *a) {
            a->m >= 0 && a->n >= 0 && a->k >= 0 &&
            a->lda >= (tn ? a->m : a->k) && a->ldb >= (nt ? a->k : a->n) &&
            a->ldc >= a->n;
-}
-
-static int mm_blocks(struct cpu *cpu, const struct kern_mm *a) {
-    bool packs = mm_packs(a);
-    int64_t rows = packs && a->m > MM_A_ROWS ? MM_A_ROWS : a->m;
-    int64_t steps = packs ? MM_A_FLOATS / mm_up(rows, TILE_M) : a->k + MM_KC;
-    int rc = cpu_reserve(cpu, MM_NP * MM_KC * TILE_N * sizeof(float));
-    if (rc == KERN_OK && packs)
-        rc = cpu_reserve_shared(cpu, MM_A_FLOATS * sizeof(float));
-    if (rc != KERN_OK)
-        return rc;
-    struct mm_run r = {.a = a, .cpu = cpu, .at = packs ? cpu->shared : NULL};
-    for (; r.first < a->m; r.first += rows) {
-        r.rows = a->m - r.first < rows ? a->m - r.first : rows;
-        mm_cut(&r);
-        r.k0 = 0;
-        do {
-            r.k1 = r.k0 + steps / r.kc * r.kc;
-            r.k1 = r.k1 < a->k ? r.k1 : a->k;
-            mm_part(&r);
-        } while ((r.k0 = r.k1) < a->k);
-    }
-    return KERN_OK;
 }
 
 int ISA(mm)(struct kern *k, const struct kern_mm *a) {

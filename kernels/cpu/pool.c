@@ -1,15 +1,17 @@
 /*
- * pool: persistent threads, one run of numbered tasks at a time, handed out
- * one by one, so that a thread that loses its core delays its own task only.
- * Between runs a thread spins for a moment and then sleeps.
+ * pool: persistent threads, one run of numbered tasks at a time. Every thread
+ * has a share of them, neighbouring numbers, so that run after run it meets
+ * the memory that it has written before; with its share done it takes over
+ * tasks of the others', so that one that loses its core delays its own task
+ * only. Between runs a thread spins for a moment and then sleeps.
  *
  * Invariants:
- * 1. `ticket` is the run's number << 32 | tasks left. A task is taken by a
- *    compare-and-swap of ticket - 1; who succeeds holds a task of the current
- *    run, so that fn, arg and n cannot change under him.
+ * 1. A share's `ticket` is the run's number << 32 | tasks left. A task is taken
+ *    by a compare-and-swap of ticket - 1; who succeeds holds a task of the
+ *    current run, so that fn, arg and the share cannot change under him.
  * 2. `pending` counts the tasks not finished. pool_run returns, and the next
  *    run is written, only when it is 0.
- * 3. A thread that finds no task touches only ticket, runs and sleepers: none
+ * 3. A thread that finds no task touches only tickets, runs and sleepers: none
  *    has to wake for a run that the others have finished.
  */
 #include "kernels/cpu/cpu.h"
@@ -18,12 +20,19 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define POOL_SPIN_NS 20000 /* longer would steal the core from somebody */
+#define POOL_SPIN_NS 20000
 #define POOL_LEFT UINT64_C(0xffffffff)
+
+/* Tasks … end-1 of a run, the last `left` of them not taken. */
+struct pool_share {
+    _Alignas(64) _Atomic uint64_t ticket;
+    int end;
+};
 
 struct pool_thread {
     struct pool *pool;
@@ -34,12 +43,11 @@ struct pool_thread {
 struct pool {
     int threads, started; /* wanted, with the caller; running, without him */
     struct pool_thread *others;
+    struct pool_share *shares; /* one a thread */
     pool_fn *fn;
     void *arg;
-    int n;
     atomic_bool is_closing;
     /* Each on a cache line of its own. */
-    _Alignas(64) _Atomic uint64_t ticket;
     _Alignas(64) atomic_uint pending; /* futex of the caller */
     _Alignas(64) atomic_uint runs;    /* futex of the others */
     atomic_uint sleepers;             /* on runs */
@@ -78,17 +86,22 @@ static bool pool_spin(atomic_uint *at, unsigned seen) {
     return false;
 }
 
-/* Runs tasks until none is left to take. */
-static void pool_work(struct pool *p, int thread) {
-    uint64_t t = atomic_load(&p->ticket);
+/* Runs a share's tasks until none is left to take. */
+static void pool_share(struct pool *p, struct pool_share *s, int thread) {
+    uint64_t t = atomic_load(&s->ticket);
     while ((t & POOL_LEFT) != 0) {
-        if (!atomic_compare_exchange_weak(&p->ticket, &t, t - 1))
+        if (!atomic_compare_exchange_weak(&s->ticket, &t, t - 1))
             continue;
-        p->fn(p->arg, p->n - (int)(t & POOL_LEFT), thread);
+        p->fn(p->arg, s->end - (int)(t & POOL_LEFT), thread);
         if (atomic_fetch_sub(&p->pending, 1) == 1)
             futex_wake(&p->pending, 1);
-        t = atomic_load(&p->ticket);
+        t = atomic_load(&s->ticket);
     }
+}
+
+static void pool_work(struct pool *p, int thread) {
+    for (int i = 0; i < p->threads; i++)
+        pool_share(p, &p->shares[(thread + i) % p->threads], thread);
 }
 
 static void *pool_main(void *arg) {
@@ -113,10 +126,15 @@ struct pool *pool_new(int threads) {
         return NULL;
     *p = (struct pool){.threads = threads};
     p->others = calloc((size_t)threads, sizeof *p->others);
-    if (!p->others) {
+    size_t bytes = (size_t)threads * sizeof *p->shares;
+    p->shares = cpu_aligned(bytes);
+    if (!p->others || !p->shares) {
+        free(p->shares);
+        free(p->others);
         free(p);
         return NULL;
     }
+    memset(p->shares, 0, bytes);
     return p;
 }
 
@@ -135,6 +153,7 @@ void pool_free(struct pool *p) {
     pool_announce(p);
     for (int i = 0; i < p->started; i++)
         pthread_join(p->others[i].id, NULL);
+    free(p->shares);
     free(p->others);
     free(p);
 }
@@ -164,10 +183,14 @@ void pool_run(struct pool *p, int n, pool_fn *fn, void *arg) {
     }
     p->fn = fn;
     p->arg = arg;
-    p->n = n;
     atomic_store(&p->pending, (unsigned)n);
-    uint64_t run = (atomic_load(&p->ticket) >> 32) + 1;
-    atomic_store(&p->ticket, run << 32 | (unsigned)n);
+    uint64_t run = (atomic_load(&p->shares[0].ticket) >> 32) + 1;
+    for (int i = 0, first = 0; i < p->threads; i++) {
+        struct pool_share *s = &p->shares[i];
+        s->end = (int)((int64_t)n * (i + 1) / p->threads);
+        atomic_store(&s->ticket, run << 32 | (unsigned)(s->end - first));
+        first = s->end;
+    }
     pool_announce(p);
     pool_work(p, 0);
     unsigned left;

@@ -31,6 +31,9 @@ struct tile {
     int64_t ldc;
     int n;    /* columns stored, 1 … TILE_N */
     bool acc; /* start from C */
+    /* Only in tile_full: C's tile after this one, and its rows. */
+    const float *next;
+    int next_m;
     /* Only in tile_edges and tile_part: m-1 more steps before the k ones, of
      * which row i takes part in the last m-1-i; m-1 more after, of which row
      * i takes part in the first i. A causal window has this form. */
@@ -132,50 +135,87 @@ TILE_VARIANT(tile_edges, 1)
 TILE_VARIANT(tile_part, 3)
 #undef TILE_VARIANT
 
+/* Memory that is wanted soon, row after row. It is asked for little by little:
+ * of what it is asked for all at once, a machine forgets most. */
+struct tile_ahead {
+    const char *at;
+    int64_t step;    /* bytes between rows */
+    int64_t left;    /* cache lines of all rows, not yet asked for */
+    int lines, line; /* of a row; of those, asked for */
+    int each;        /* lines asked for every TILE_HINT steps of k */
+};
+#define TILE_HINT 16
+
 #if !defined(KERN_ISA_scalar)
+INLINE void tile_hint(struct tile_ahead *h) {
+    for (int i = 0; i < h->each && h->left > 0; i++, h->left--) {
+        __builtin_prefetch(h->at + (int64_t)h->line * CPU_ALIGN);
+        if (++h->line == h->lines) {
+            h->line = 0;
+            h->at += h->step;
+        }
+    }
+}
+
 /* Hides where a value comes from, so that the compiler keeps it in a register
  * instead of one for everything that is computed from it. */
-#define TILE_AHEAD 512 /* floats of A between its reading and its prefetch */
 #define TILE_OPAQUE(x) __asm__("" : "+r"(x))
 
-/* tile_run of TILE_M rows, the one that has to be fast: A is packed (sa 1, ka
- * TILE_M) or has ka 1 and few enough registers for all rows' addresses. `next`
- * more rows of C are wanted soon; V vectors of a row. */
-INLINE void tile_full(const struct tile *t, const bool is_packed, const int V,
-                      int next) {
-    vf acc[TILE_M][TILE_V];
-    const float *a[(TILE_M + 3) / 4], *b = t->b;
-    int64_t sa = is_packed ? 1 : t->sa, sa3 = 3 * sa;
-    for (int i = 0; i < TILE_M; i++)
-        for (int v = 0; v < V; v++)
-            acc[i][v] = tile_c(t, i, v);
-    for (int i = 0; i < next; i++)
-        for (int v = 0; v < V; v++)
-            __builtin_prefetch(t->c + (TILE_M + i) * t->ldc + v * VL, 1);
-    for (int i = 0; i < TILE_M; i += 4)
-        a[i / 4] = t->a + i * sa;
-    for (int64_t p = t->k; p > 0; p--) {
+/* Where four rows each of A begin, and how far rows are apart. */
+struct tile_a {
+    const float *at[(TILE_M + 3) / 4];
+    int64_t sa, sa3;
+};
+
+/* Steps of k. A is packed (sa 1, ka TILE_M), or has ka 1 and few enough
+ * registers for all rows' addresses. */
+INLINE const float *tile_steps(vf acc[TILE_M][TILE_V], struct tile_a *a,
+                               const float *b, const bool is_packed,
+                               const int V, int64_t steps) {
+    for (; steps > 0; steps--) {
         vf bv[TILE_V];
         for (int v = 0; v < V; v++)
             bv[v] = v_load(b + v * VL);
         b += TILE_N;
-        if (is_packed)
-            __builtin_prefetch(a[0] + TILE_AHEAD);
         for (int i = 0; !is_packed && i < TILE_M; i += 4)
-            TILE_OPAQUE(a[i / 4]);
+            TILE_OPAQUE(a->at[i / 4]);
         if (!is_packed) {
-            TILE_OPAQUE(sa);
-            TILE_OPAQUE(sa3);
+            TILE_OPAQUE(a->sa);
+            TILE_OPAQUE(a->sa3);
         }
 #pragma GCC unroll 16
         for (int i = 0; i < TILE_M; i++) {
-            vf x = v_set(a[i / 4][i % 4 == 3 ? sa3 : i % 4 * sa]);
+            vf x = v_set(a->at[i / 4][i % 4 == 3 ? a->sa3 : i % 4 * a->sa]);
             for (int v = 0; v < V; v++)
                 acc[i][v] = v_fma(x, bv[v], acc[i][v]);
         }
         for (int i = 0; i < TILE_M; i += 4)
-            a[i / 4] += is_packed ? TILE_M : 1;
+            a->at[i / 4] += is_packed ? TILE_M : 1;
     }
+    return b;
+}
+
+/* tile_run of TILE_M rows, the one that has to be fast; V vectors of a row. */
+INLINE void tile_full(const struct tile *t, const bool is_packed, const int V,
+                      struct tile_ahead *h) {
+    vf acc[TILE_M][TILE_V];
+    struct tile_a a = {.sa = is_packed ? 1 : t->sa};
+    const float *b = t->b;
+    a.sa3 = 3 * a.sa;
+    for (int i = 0; i < TILE_M; i++)
+        for (int v = 0; v < V; v++)
+            acc[i][v] = tile_c(t, i, v);
+    for (int i = 0; i < t->next_m; i++)
+        for (int v = 0; v < V; v++)
+            __builtin_prefetch(t->next + i * t->ldc + v * VL, 1);
+    for (int i = 0; i < TILE_M; i += 4)
+        a.at[i / 4] = t->a + i * a.sa;
+    int64_t k = t->k;
+    for (; k >= TILE_HINT; k -= TILE_HINT) {
+        tile_hint(h);
+        b = tile_steps(acc, &a, b, is_packed, V, TILE_HINT);
+    }
+    tile_steps(acc, &a, b, is_packed, V, k);
     for (int i = 0; i < TILE_M; i++)
         for (int v = 0; v < V; v++)
             tile_put(t, i, v, acc[i][v]);
@@ -183,8 +223,8 @@ INLINE void tile_full(const struct tile *t, const bool is_packed, const int V,
 
 #define TILE_FULL(name, is_packed, V) \
     static __attribute__((unused, noinline)) void name(const struct tile *t, \
-                                                       int next) { \
-        tile_full(t, is_packed, V, next); \
+                                                       struct tile_ahead *h) { \
+        tile_full(t, is_packed, V, h); \
     }
 TILE_FULL(tile_full_rows, false, TILE_V)
 TILE_FULL(tile_full_packed, true, TILE_V)
