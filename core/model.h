@@ -301,7 +301,13 @@ struct net_grads {
                        the head's so that the order of neither depends on how
                        a batch is split */
     float *adapter; /* like the adapter's block */
+    /* By weight: its gradient holds nothing yet and counts as 0; what writes it
+     * first says false. NULL: all hold something. */
+    bool *unset;
 };
+/* Zeros for the gradient of weight i if it holds nothing yet. */
+int net_grad_set(const struct model *m, struct kern *k, struct net_grads *g,
+                 int i);
 
 struct net;
 struct net *net_new(const struct model *m, struct kern *k, struct err *err);

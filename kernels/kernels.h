@@ -286,6 +286,14 @@ struct kern_embed {
     float *dtable;   /* (V,C) f32 */
 };
 
+/* y[r] += x[r], and x[r] = 0, for the n rows of a table named by `rows`, all
+ * different. */
+struct kern_fold {
+    int32_t n, C;
+    const int32_t *rows; /* (n) dev */
+    float *y, *x;        /* (…,C) */
+};
+
 /* Row-wise log-softmax of logits (rows,V) at k targets a row.
  * lse = m + log(sum16 exp(x - m)); logprob = x[target] - lse.
  * Backward in place: logits = Σ_k g_k [v = t_k] - (Σ_k g_k) exp(x - lse); 0
@@ -372,6 +380,7 @@ struct kern_probe {
     X(cap_bwd, struct kern_cap) \
     X(embed, struct kern_embed) \
     X(embed_bwd, struct kern_embed) \
+    X(fold, struct kern_fold) \
     X(xent, struct kern_xent) \
     X(xent_bwd, struct kern_xent) \
     X(loss, struct kern_loss) \

@@ -97,7 +97,9 @@ void rope_release(struct net *n);
 /* map.c: y (T,out) = x · Wᵀ + s · Bᵀ, s (T,R) = scaling * x · Aᵀ. */
 struct map {
     struct weight w;
-    int64_t at; /* of its gradient in net_grads.weights */
+    int index;    /* of its weight */
+    int64_t at;   /* of its gradient in net_grads.weights */
+    bool is_part; /* of that weight */
     bool is_head;
     bool is_turned; /* stored (in,out) */
     int64_t in, out;
@@ -119,8 +121,8 @@ bool layer_has(const struct net *n, enum slot slot, int layer);
 /* A small weight, NULL = the model has none; its gradient, NULL = frozen. */
 const float *small_at(const struct net *n, const struct policy *p,
                       enum slot slot, int layer);
-float *small_grad(const struct net *n, const struct net_grads *g,
-                  enum slot slot, int layer);
+float *small_grad(struct net *n, struct net_grads *g, enum slot slot,
+                  int layer);
 void bias_add(struct net *n, const struct policy *p, enum slot slot, int layer,
               float *y, int64_t T, int64_t cols);
 void bias_grad(struct net *n, struct net_grads *g, enum slot slot, int layer,

@@ -16,6 +16,7 @@ struct map map_at(const struct net *n, const struct policy *p, enum slot slot,
     m.in = w->cols;
     m.out = m.ldy = w->rows;
     m.w = m.is_head && p->weights->head ? *p->weights->head : p->weights->w[i];
+    m.index = i;
     m.at = model_offset(n->model, i);
     m.lora = adapter_pair(p->adapter, i, m.is_head);
     if (m.lora) {
@@ -64,10 +65,10 @@ void map_forward(struct net *n, const struct map *m, const float *x, int64_t T,
                             .acc = true});
 }
 
-/* c (rows,cols) += aᵀ · b over T rows. */
-static void grad_add(struct net *n, float *c, int64_t rows, int64_t cols,
-                     const float *a, int64_t lda, const float *b, int64_t ldb,
-                     int64_t T) {
+/* c (rows,cols) (=|+=) aᵀ · b over T rows. */
+static void grad_add(struct net *n, float *c, bool acc, int64_t rows,
+                     int64_t cols, const float *a, int64_t lda, const float *b,
+                     int64_t ldb, int64_t T) {
     mm(n, &(struct kern_mm){.form = KERN_TN,
                             .m = (int32_t)rows,
                             .n = (int32_t)cols,
@@ -78,15 +79,15 @@ static void grad_add(struct net *n, float *c, int64_t rows, int64_t cols,
                             .ldb = ldb,
                             .c = c,
                             .ldc = cols,
-                            .acc = true});
+                            .acc = acc});
 }
 
 static void lora_backward(struct net *n, const struct map *m,
                           struct net_grads *g, const float *x, const float *s,
                           const float *dy, int64_t T, float *dx, float *ds) {
     if (g->adapter)
-        grad_add(n, g->adapter + m->lora->b_at, m->out, m->R, dy, m->ldy, s,
-                 m->R, T);
+        grad_add(n, g->adapter + m->lora->b_at, true, m->out, m->R, dy, m->ldy,
+                 s, m->R, T);
     mm(n, &(struct kern_mm){.form = KERN_NN,
                             .m = (int32_t)T,
                             .n = m->R,
@@ -99,8 +100,8 @@ static void lora_backward(struct net *n, const struct map *m,
                             .ldc = m->R});
     kn(n, n->kern->ops->scale(n->kern, ds, m->scaling, T * m->R));
     if (g->adapter)
-        grad_add(n, g->adapter + m->lora->a_at, m->R, m->in, ds, m->R, x, m->in,
-                 T);
+        grad_add(n, g->adapter + m->lora->a_at, true, m->R, m->in, ds, m->R, x,
+                 m->in, T);
     mm(n, &(struct kern_mm){.form = KERN_NN,
                             .m = (int32_t)T,
                             .n = (int32_t)m->in,
@@ -114,16 +115,36 @@ static void lora_backward(struct net *n, const struct map *m,
                             .acc = true});
 }
 
+int net_grad_set(const struct model *m, struct kern *k, struct net_grads *g,
+                 int i) {
+    if (!g->unset || !g->unset[i])
+        return KERN_OK;
+    const struct weight_info *w = model_info(m, i);
+    g->unset[i] = false;
+    return k->ops->zero(k, g->weights + model_offset(m, i),
+                        (size_t)(w->rows * w->cols) * sizeof(float));
+}
+
+static void weight_backward(struct net *n, const struct map *m,
+                            struct net_grads *g, const float *x,
+                            const float *dy, int64_t T) {
+    float *dw = g->weights + m->at;
+    if (m->is_part)
+        kn(n, net_grad_set(n->model, n->kern, g, m->index));
+    bool acc = !g->unset || !g->unset[m->index];
+    if (m->is_turned)
+        grad_add(n, dw, acc, m->in, m->out, x, m->in, dy, m->ldy, T);
+    else
+        grad_add(n, dw, acc, m->out, m->in, dy, m->ldy, x, m->in, T);
+    if (!acc)
+        g->unset[m->index] = false;
+}
+
 void map_backward(struct net *n, const struct map *m, struct net_grads *g,
                   const float *x, const float *s, const float *dy, int64_t T,
                   float *dx, bool acc, float *ds) {
-    if (g->weights) {
-        float *dw = g->weights + m->at;
-        if (m->is_turned)
-            grad_add(n, dw, m->in, m->out, x, m->in, dy, m->ldy, T);
-        else
-            grad_add(n, dw, m->out, m->in, dy, m->ldy, x, m->in, T);
-    }
+    if (g->weights)
+        weight_backward(n, m, g, x, dy, T);
     mm(n, &(struct kern_mm){.form = m->is_turned ? KERN_NT : KERN_NN,
                             .m = (int32_t)T,
                             .n = (int32_t)m->in,
@@ -150,10 +171,13 @@ const float *small_at(const struct net *n, const struct policy *p,
     return i < 0 ? NULL : p->weights->w[i].dev;
 }
 
-float *small_grad(const struct net *n, const struct net_grads *g,
-                  enum slot slot, int layer) {
+float *small_grad(struct net *n, struct net_grads *g, enum slot slot,
+                  int layer) {
     int i = model_index(n->model, slot, layer);
-    return i < 0 || !g->weights ? NULL : g->weights + model_offset(n->model, i);
+    if (i < 0 || !g->weights)
+        return NULL;
+    kn(n, net_grad_set(n->model, n->kern, g, i));
+    return g->weights + model_offset(n->model, i);
 }
 
 void bias_add(struct net *n, const struct policy *p, enum slot slot, int layer,

@@ -105,7 +105,9 @@ static struct map expert_map(const struct net *n, const struct policy *p,
     int i = model_index(n->model, slot, l) + (is_stacked(n) ? 0 : e);
     const struct weight_info *w = model_info(n->model, i);
     struct map m = {.w = p->weights->w[i],
+                    .index = i,
                     .at = model_offset(n->model, i),
+                    .is_part = is_stacked(n),
                     .in = w->cols,
                     .out = w->rows,
                     .ldy = ldy};

@@ -393,7 +393,6 @@ int net_backward(struct net *n, const struct policy *p, struct net_grads *g,
                  struct err *err) {
     struct back b;
     const struct conf *c = n->c;
-    int embed = model_index(n->model, SLOT_EMBED, -1);
     if (back_space(n, &b, p->adapter ? p->adapter->conf.rank : 0, err) < 0)
         return -1;
     norm_backward(n, p, g, SLOT_NORM, -1, n->xf, n->rstdf, n->dh, n->T, c->C,
@@ -412,8 +411,7 @@ int net_backward(struct net *n, const struct policy *p, struct net_grads *g,
                       .skip = c->pad,
                       .dy = b.dx,
                       .dtable = g->lookup ? g->lookup
-                                          : g->weights +
-                                                model_offset(n->model, embed),
+                                          : small_grad(n, g, SLOT_EMBED, -1),
                   }));
     return net_done(n, "backward pass", err);
 }

@@ -72,7 +72,11 @@ struct trainer {
     uint16_t *hi;            /* dev (floats): the master in two words, see */
     int16_t *lo;             /* kernels.h; hi is what passes see … */
     float *small;            /* … but for vectors: dev, f32 of their hi */
-    float *g_lookup;         /* dev (V,C) when the head is tied, else NULL */
+    float *g_lookup;         /* dev (V,C) when the head is tied, else NULL; */
+    int32_t *rows, *d_rows; /* … its rows that hold something (V), dev too, */
+    int32_t n_rows;
+    bool *has_row; /* … and which those are (V) */
+    bool *unset;   /* full tuning, by parameter: see struct net_grads */
     int64_t floats, lookup_floats;
     double *norm; /* dev, one */
     int n;
@@ -115,7 +119,11 @@ int words_refresh(struct trainer *tr, struct err *err);
 
 /* Device memory, zeroed; NULL and an error. */
 float *block_new(struct trainer *tr, int64_t floats, struct err *err);
+/* What a pass writes to. */
+struct net_grads trainer_grads(const struct trainer *tr);
 /* Gradients to zero. */
 int trainer_clear(struct trainer *tr, struct err *err);
+/* Rows of g_lookup that a pass will write to. */
+void lookup_mark(struct trainer *tr, const int32_t *tokens, int32_t n);
 
 #endif

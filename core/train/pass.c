@@ -5,16 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int trainer_clear(struct trainer *tr, struct err *err) {
-    const struct kern_ops *ops = tr->kern->ops;
-    int rc = ops->zero(tr->kern, tr->g, (size_t)tr->floats * sizeof(float));
-    if (rc == KERN_OK && tr->g_lookup)
-        rc = ops->release(tr->kern, tr->g_lookup,
-                          (size_t)tr->lookup_floats * sizeof(float));
-    tr->pending = false;
-    return rc ? err_kern(err, rc, "clear gradients") : 0;
-}
-
 static void pass_logprobs(struct result *res, const struct op_pass *op,
                           const struct pack *p, const float *lp) {
     for (uint32_t i = p->first; i < p->end; i++) {
@@ -64,9 +54,7 @@ static int pass_head(struct trainer *tr, struct parked *s, struct pack *p,
                      bool backward, float *lp, struct err *err) {
     struct policy policy = trainer_policy(tr);
     const struct op_pass *op = tr->losses.op;
-    struct net_grads g = {.weights = tr->adapter ? NULL : tr->g,
-                          .lookup = tr->g_lookup,
-                          .adapter = tr->adapter ? tr->g : NULL};
+    struct net_grads g = trainer_grads(tr);
     struct net_head h = {.k = p->k, .targets = p->targets, .logprobs = lp};
     bool is_first = !backward || op->loss == LOSS_GSPO;
     if (is_first && net_head(s->net, &policy, &h, err) < 0)
@@ -81,6 +69,7 @@ static int pass_head(struct trainer *tr, struct parked *s, struct pack *p,
     if (net_head(s->net, &policy, &h, err) < 0)
         return -1;
     s->is_parked = false; /* used up, and the next pack's */
+    lookup_mark(tr, p->tokens, p->T);
     return net_backward(s->net, &policy, &g, err);
 }
 

@@ -63,6 +63,86 @@ static int trainer_fp32(struct trainer *tr, struct err *err) {
     return 0;
 }
 
+/* ---- gradients ---- */
+
+static int lookup_init(struct trainer *tr, struct err *err) {
+    size_t V = (size_t)model_conf(tr->model)->V;
+    tr->rows = malloc(V * sizeof *tr->rows);
+    tr->has_row = calloc(V, sizeof *tr->has_row);
+    CHECK(tr->rows && tr->has_row, "out of memory for a trainer");
+    tr->g_lookup = block_new(tr, tr->lookup_floats, err);
+    tr->d_rows = (int32_t *)block_new(tr, (int64_t)V, err);
+    if (!tr->g_lookup || !tr->d_rows)
+        return -1;
+    /* a row for each token that occurs */
+    tr->kern->ops->sparse(tr->kern, tr->g_lookup,
+                          (size_t)tr->lookup_floats * sizeof(float));
+    return 0;
+}
+
+void lookup_mark(struct trainer *tr, const int32_t *tokens, int32_t n) {
+    for (int32_t i = 0; tr->g_lookup && i < n; i++)
+        if (!tr->has_row[tokens[i]]) {
+            tr->has_row[tokens[i]] = true;
+            tr->rows[tr->n_rows++] = tokens[i];
+        }
+}
+
+static void lookup_mark_all(struct trainer *tr) {
+    int32_t V = model_conf(tr->model)->V;
+    for (int32_t v = 0; v < V; v++)
+        lookup_mark(tr, &v, 1);
+}
+
+/* Adds g_lookup's rows to the embedding's gradient; then it is 0. */
+static int lookup_fold(struct trainer *tr) {
+    const struct kern_ops *ops = tr->kern->ops;
+    if (!tr->g_lookup)
+        return KERN_OK;
+    int64_t at =
+        model_offset(tr->model, model_index(tr->model, SLOT_EMBED, -1));
+    int rc = ops->copy_in(tr->kern, tr->d_rows, tr->rows,
+                          (size_t)tr->n_rows * sizeof *tr->rows);
+    if (rc == KERN_OK)
+        rc = ops->fold(tr->kern, &(struct kern_fold){
+                                     .n = tr->n_rows,
+                                     .C = model_conf(tr->model)->C,
+                                     .rows = tr->d_rows,
+                                     .y = tr->g + at,
+                                     .x = tr->g_lookup,
+                                 });
+    while (rc == KERN_OK && tr->n_rows > 0)
+        tr->has_row[tr->rows[--tr->n_rows]] = false;
+    return rc;
+}
+
+struct net_grads trainer_grads(const struct trainer *tr) {
+    return (struct net_grads){.weights = tr->adapter ? NULL : tr->g,
+                              .lookup = tr->g_lookup,
+                              .adapter = tr->adapter ? tr->g : NULL,
+                              .unset = tr->unset};
+}
+
+/* Zeros for what no pass has written to; before anything reads gradients. */
+static int grads_settle(struct trainer *tr) {
+    struct net_grads g = trainer_grads(tr);
+    int rc = KERN_OK;
+    for (int i = 0; tr->unset && rc == KERN_OK && i < tr->n; i++)
+        rc = net_grad_set(tr->model, tr->kern, &g, i);
+    return rc;
+}
+
+int trainer_clear(struct trainer *tr, struct err *err) {
+    int rc = lookup_fold(tr); /* empties it */
+    if (tr->unset)
+        memset(tr->unset, true, (size_t)tr->n * sizeof *tr->unset);
+    else if (rc == KERN_OK)
+        rc = tr->kern->ops->zero(tr->kern, tr->g,
+                                 (size_t)tr->floats * sizeof(float));
+    tr->pending = false;
+    return rc ? err_kern(err, rc, "clear gradients") : 0;
+}
+
 static int trainer_full(struct trainer *tr, struct err *err) {
     const struct conf *c = model_conf(tr->model);
     tr->floats = model_floats(tr->model);
@@ -72,11 +152,11 @@ static int trainer_full(struct trainer *tr, struct err *err) {
         calloc((size_t)model_count(tr->model) + 1, sizeof *tr->weights.w);
     CHECK(tr->weights.w, "out of memory for weights");
     params_full(tr);
-    size_t lookup = (size_t)tr->lookup_floats * sizeof(float);
-    if (lookup && !(tr->g_lookup = block_new(tr, tr->lookup_floats, err)))
+    tr->unset = malloc((size_t)tr->n * sizeof *tr->unset);
+    CHECK(tr->unset, "out of memory for a trainer");
+    memset(tr->unset, true, (size_t)tr->n * sizeof *tr->unset);
+    if (c->tied && lookup_init(tr, err) < 0)
         return -1;
-    if (lookup) /* a row for each token that occurs */
-        tr->kern->ops->sparse(tr->kern, tr->g_lookup, lookup);
     return tr->op.tuning == TUNE_BF16 ? words_init(tr, err)
                                       : trainer_fp32(tr, err);
 }
@@ -161,9 +241,10 @@ struct trainer *trainer_new(const struct model *m, struct kern *k,
 void trainer_free(struct trainer *tr) {
     if (!tr)
         return;
-    void *dev[] = {tr->g,    tr->m,        tr->v,
-                   tr->norm, tr->g_lookup, tr->adapter ? NULL : tr->w,
-                   tr->hi,   tr->lo,       tr->small};
+    void *dev[] = {tr->g,     tr->m,        tr->v,
+                   tr->norm,  tr->g_lookup, tr->adapter ? NULL : tr->w,
+                   tr->hi,    tr->lo,       tr->small,
+                   tr->d_rows};
     for (size_t i = 0; i < sizeof dev / sizeof *dev; i++)
         if (dev[i])
             tr->kern->ops->free(tr->kern, dev[i]);
@@ -173,6 +254,9 @@ void trainer_free(struct trainer *tr) {
         park_drop(tr);
     buffers_drop(tr->buffers);
     free(tr->weights.w);
+    free(tr->rows);
+    free(tr->has_row);
+    free(tr->unset);
     free(tr->param);
     free(tr->op.base);
     free(tr->op.from);
@@ -213,12 +297,9 @@ static int optim_check(const struct op_optim *o, struct err *err) {
 static int optim_norm(struct trainer *tr, double *norm, struct err *err) {
     const struct kern_ops *ops = tr->kern->ops;
     double sum = 0;
-    int rc = KERN_OK;
-    if (tr->g_lookup) {
-        int64_t at =
-            model_offset(tr->model, model_index(tr->model, SLOT_EMBED, -1));
-        rc = ops->add(tr->kern, tr->g + at, tr->g_lookup, tr->lookup_floats);
-    }
+    int rc = grads_settle(tr);
+    if (rc == KERN_OK)
+        rc = lookup_fold(tr);
     for (int i = 0; i < tr->n && rc == KERN_OK; i++) {
         double part;
         rc = ops->sumsq(tr->kern, tr->norm, tr->g + tr->param[i].offset,
@@ -312,7 +393,9 @@ int trainer_read(struct trainer *tr, enum train_part part, int i, float *host,
                  struct err *err) {
     CHECK(part != TRAIN_LOW || tr->hi, "low words of an f32 master");
     size_t bytes = (size_t)tr->param[i].count * sizeof *host;
-    int rc = in_words(tr, part)
+    int rc = part == TRAIN_GRAD ? grads_settle(tr) : KERN_OK;
+    if (rc == KERN_OK)
+        rc = in_words(tr, part)
                  ? words_read(tr, part, i, host)
                  : tr->kern->ops->copy_out(tr->kern, host, part_at(tr, part, i),
                                            bytes);
@@ -324,6 +407,10 @@ int trainer_write(struct trainer *tr, enum train_part part, int i,
     CHECK(part != TRAIN_LOW || tr->hi, "low words of an f32 master");
     size_t bytes = (size_t)tr->param[i].count * sizeof *host;
     park_drop(tr);
+    if (part == TRAIN_GRAD && tr->unset)
+        tr->unset[i] = false;
+    if (part == TRAIN_GRAD_LOOKUP)
+        lookup_mark_all(tr);
     int rc = part == TRAIN_LOW ? words_write_low(tr, i, host)
              : in_words(tr, part)
                  ? words_write(tr, i, host)

@@ -1,4 +1,5 @@
-/* embed: rows of a table; backward adds rows in token order. */
+/* embed: rows of a table; backward adds rows in token order, or folds one
+ * table's into another. */
 #include "kernels/cpu/isa.h"
 
 static void embed_rows(void *arg, int64_t t, int64_t end) {
@@ -48,5 +49,23 @@ int ISA(embed_bwd)(struct kern *k, const struct kern_embed *a) {
     if (!embed_is_shaped(a))
         return KERN_EINVAL;
     ISA(ranges)(k, a->C, 64, embed_columns, (void *)a);
+    return KERN_OK;
+}
+
+static void fold_rows(void *arg, int64_t i, int64_t end) {
+    const struct kern_fold *a = arg;
+    for (; i < end; i++)
+        for (int64_t c = 0; c < a->C; c += VL) {
+            int64_t n = a->C - c, at = (int64_t)a->rows[i] * a->C + c;
+            v_put(a->y + at, v_add(v_get(a->y + at, n), v_get(a->x + at, n)),
+                  n);
+            v_put(a->x + at, v_set(0.0f), n);
+        }
+}
+
+int ISA(fold)(struct kern *k, const struct kern_fold *a) {
+    if (a->n < 0 || a->C <= 0)
+        return KERN_EINVAL;
+    ISA(ranges)(k, a->n, 16, fold_rows, (void *)a);
     return KERN_OK;
 }
