@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NET_HEAD_FLOATS (8 << 20) /* logits held at once */
-#define NET_HEAD_ROWS 256
+#define NET_HEAD_FLOATS (16 << 20) /* logits held at once */
+#define NET_HEAD_ROWS 512
 
 void kn(struct net *n, int rc) {
     if (n->rc == KERN_OK)

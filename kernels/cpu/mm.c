@@ -471,7 +471,8 @@ static int mm_blocks(struct cpu *cpu, const struct kern_mm *a) {
 
 /* ---- few rows: B is read once, and turned in registers ---- */
 
-#define MM_FEW 8       /* most rows */
+#define MM_FEW 8       /* most rows at once … */
+#define MM_FEW_MOST 16 /* … and in all */
 #define MM_FEW_TASK 64 /* columns of a task */
 
 #if defined(KERN_ISA_avx512)
@@ -529,11 +530,7 @@ MM_FEW_ROWS(2)
 MM_FEW_ROWS(4)
 MM_FEW_ROWS(8)
 
-static void mm_few_task(void *arg, int task, int thread) {
-    const struct kern_mm *a = arg;
-    int64_t j = (int64_t)task * MM_FEW_TASK, end = j + MM_FEW_TASK;
-    end = end < a->n ? end : a->n;
-    (void)thread;
+static void mm_few_rows(const struct kern_mm *a, int64_t j, int64_t end) {
     if (a->m == 1)
         mm_few_1(a, j, end);
     else if (a->m == 2)
@@ -542,6 +539,19 @@ static void mm_few_task(void *arg, int task, int thread) {
         mm_few_4(a, j, end);
     else
         mm_few_8(a, j, end);
+}
+
+static void mm_few_task(void *arg, int task, int thread) {
+    struct kern_mm part = *(const struct kern_mm *)arg;
+    int64_t j = (int64_t)task * MM_FEW_TASK;
+    int32_t left = part.m;
+    (void)thread;
+    for (; left > 0; left -= MM_FEW) {
+        part.m = mm_least(left, MM_FEW);
+        mm_few_rows(&part, j, mm_least(j + MM_FEW_TASK, part.n));
+        part.a += MM_FEW * part.lda;
+        part.c += MM_FEW * part.ldc;
+    }
 }
 #else
 static void mm_few_task(void *arg, int task, int thread) {
@@ -552,7 +562,7 @@ static void mm_few_task(void *arg, int task, int thread) {
 /* Columns of C done so, the rest is left to the blocks. */
 static int64_t mm_few(struct cpu *cpu, const struct kern_mm *a) {
     bool is_word = a->bt == KERN_F32 || a->bt == KERN_BF16;
-    if (!MM_TURNS || a->form != KERN_NT || a->m > MM_FEW || !is_word)
+    if (!MM_TURNS || a->form != KERN_NT || a->m > MM_FEW_MOST || !is_word)
         return 0;
     struct kern_mm whole = *a;
     whole.n = a->n & ~15;
