@@ -301,6 +301,18 @@ static int run_glu(struct bench *b, const void *arg, struct err *err) {
     return rc ? err_kern(err, rc, "glu") : 0;
 }
 
+/* Dense matrices, f32; where they are is the caller's. */
+static struct kern_mm mm_of(enum kern_mm_form form, int32_t m, int32_t n,
+                            int32_t k) {
+    return (struct kern_mm){.form = form,
+                            .m = m,
+                            .n = n,
+                            .k = k,
+                            .lda = form == KERN_TN ? m : k,
+                            .ldb = form == KERN_NT ? k : n,
+                            .ldc = n};
+}
+
 /* Linear map to the vocabulary, cross-entropy, and both gradients. */
 static int run_head(struct bench *b, const void *arg, struct err *err) {
     const struct kern_ops *ops = b->k->ops;
@@ -316,12 +328,16 @@ static int run_head(struct bench *b, const void *arg, struct err *err) {
                           .logprobs = rest,
                           .lse = rest + rows,
                           .g = g};
-    struct kern_mm nt = {KERN_NT, rows, V, C,      b->x, C,
-                         b->y,    0,    C, logits, V,    false};
-    struct kern_mm nn = {KERN_NN, rows, C, V,  logits, V,
-                         b->y,    0,    C, dh, C,      false};
-    struct kern_mm tn = {KERN_TN, V, C, rows, logits, V,
-                         b->x,    0, C, b->y, C,      true};
+    struct kern_mm nt = mm_of(KERN_NT, rows, V, C),
+                   nn = mm_of(KERN_NN, rows, C, V);
+    struct kern_mm tn = mm_of(KERN_TN, V, C, rows);
+    nt.a = tn.b = b->x;
+    nt.b = nn.b = b->y;
+    nt.c = logits;
+    nn.a = tn.a = logits;
+    nn.c = dh;
+    tn.c = b->y;
+    tn.acc = true;
     (void)arg;
     int rc = ops->mm(b->k, &nt);
     rc = rc ? rc : ops->xent(b->k, &x);

@@ -112,8 +112,8 @@ struct map map_at(const struct net *n, const struct policy *p, enum slot slot,
                   int layer);
 void map_forward(struct net *n, const struct map *m, const float *x, int64_t T,
                  float *y, float *s);
-/* dx (=|+=) gradient of x; weights' and adapter's gradients +=. ds (T,R) is
- * work space. */
+/* dx (=|+=) gradient of x, NULL = not wanted; weights' and adapter's gradients
+ * +=. ds (T,R) is work space. */
 void map_backward(struct net *n, const struct map *m, struct net_grads *g,
                   const float *x, const float *s, const float *dy, int64_t T,
                   float *dx, bool acc, float *ds);

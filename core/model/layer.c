@@ -264,7 +264,7 @@ static void qk_norms_backward(struct net *n, const struct policy *p, int l,
                   (int64_t)n->T * k, kd / k, b->dkr, false);
 }
 
-/* From dq, dk, dv to dh (=|+=), the gradient of h. */
+/* From dq, dk, dv to dh (=|+=), the gradient of h, unless NULL. */
 static void qkv_backward(struct net *n, const struct policy *p, int l,
                          struct net_grads *g, struct back *b, const float *h,
                          float *dh, bool acc) {
@@ -308,8 +308,12 @@ static void attn_backward(struct net *n, const struct policy *p, int l,
     if (layer_has(n, SLOT_Q_NORM, l))
         qk_norms_backward(n, p, l, g, b);
     bool pre = layer_has(n, SLOT_ATTN_NORM, l);
+    bool is_end = l == 0 && !g->weights; /* nothing below is trained */
     const float *h = normed(n, p, SLOT_ATTN_NORM, l, a->x, a->h1, a->rstd1);
-    qkv_backward(n, p, l, g, b, h, pre ? b->dh : b->dx, !pre);
+    float *dh = is_end ? NULL : pre ? b->dh : b->dx;
+    qkv_backward(n, p, l, g, b, h, dh, !pre);
+    if (is_end)
+        return;
     unnormed(n, p, g, SLOT_ATTN_NORM, l, a->x, a->rstd1, b);
 }
 

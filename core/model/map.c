@@ -102,6 +102,8 @@ static void lora_backward(struct net *n, const struct map *m,
     if (g->adapter)
         grad_add(n, g->adapter + m->lora->a_at, true, m->R, m->in, ds, m->R, x,
                  m->in, T);
+    if (!dx)
+        return;
     mm(n, &(struct kern_mm){.form = KERN_NN,
                             .m = (int32_t)T,
                             .n = (int32_t)m->in,
@@ -145,18 +147,19 @@ void map_backward(struct net *n, const struct map *m, struct net_grads *g,
                   float *dx, bool acc, float *ds) {
     if (g->weights)
         weight_backward(n, m, g, x, dy, T);
-    mm(n, &(struct kern_mm){.form = m->is_turned ? KERN_NT : KERN_NN,
-                            .m = (int32_t)T,
-                            .n = (int32_t)m->in,
-                            .k = (int32_t)m->out,
-                            .a = dy,
-                            .lda = m->ldy,
-                            .b = m->w.dev,
-                            .bt = m->w.dtype,
-                            .ldb = m->is_turned ? m->out : m->in,
-                            .c = dx,
-                            .ldc = m->in,
-                            .acc = acc});
+    if (dx)
+        mm(n, &(struct kern_mm){.form = m->is_turned ? KERN_NT : KERN_NN,
+                                .m = (int32_t)T,
+                                .n = (int32_t)m->in,
+                                .k = (int32_t)m->out,
+                                .a = dy,
+                                .lda = m->ldy,
+                                .b = m->w.dev,
+                                .bt = m->w.dtype,
+                                .ldb = m->is_turned ? m->out : m->in,
+                                .c = dx,
+                                .ldc = m->in,
+                                .acc = acc});
     if (m->lora)
         lora_backward(n, m, g, x, s, dy, T, dx, ds);
 }
