@@ -174,6 +174,24 @@ START_TEST(gradient_bits_are_equal_over_one_two_or_five_calls) {
 }
 END_TEST
 
+/* Families that differ in what a pass may leave untouched: rows of the
+ * embedding, experts, biases, sinks. */
+static const char *const layouts[] = {"qwen2", "qwen3_tied", "qwen3_moe",
+                                      "gpt_oss"};
+
+START_TEST(step_leaves_nothing_in_the_gradients_of_the_next) {
+    open_model(layouts[_i]);
+    struct trainer *used = trainer(0, 7), *fresh = trainer(0, 7);
+    pass(used, 0, DATUMS, true);
+    step(used, 0, 0);
+    pass(used, 0, 1, true);
+    pass(fresh, 0, 1, true);
+    same(used, fresh, TRAIN_GRAD, "gradient");
+    trainer_free(used);
+    trainer_free(fresh);
+}
+END_TEST
+
 START_TEST(gradient_bits_do_not_depend_on_micro_batches) {
     /* Together more tokens than a micro-batch takes. */
     enum { MANY = 120 };
@@ -444,6 +462,8 @@ Suite *train_pass_suite(void) {
     tcase_set_timeout(tc, 30);
     tcase_add_loop_test(tc, gradient_bits_are_equal_over_one_two_or_five_calls,
                         0, N_KINDS);
+    tcase_add_loop_test(tc, step_leaves_nothing_in_the_gradients_of_the_next, 0,
+                        sizeof layouts / sizeof *layouts);
     tcase_add_loop_test(tc, gradient_bits_do_not_depend_on_micro_batches, 2, 4);
     tcase_add_test(tc, forward_changes_no_state_and_gives_the_loss);
     tcase_add_loop_test(

@@ -438,6 +438,34 @@ START_TEST(embed_gathers_rows_and_adds_gradients_in_token_order) {
 }
 END_TEST
 
+static void fold_run(struct kern *k, const void *arg, float *out) {
+    const int32_t rows[] = {4, 0, 2};
+    const float *both = arg;
+    int C = (int)both[0];
+    memcpy(out, both + 1, (size_t)(10 * C) * sizeof *out);
+    struct kern_fold a = {3, C, rows, out, out + 5 * C};
+    ck_assert_int_eq(k->ops->fold(k, &a), KERN_OK);
+}
+
+START_TEST(fold_adds_the_named_rows_and_empties_them) {
+    for (int i = 0; i < KT_COUNT(widths); i++) {
+        int C = widths[i];
+        float *both = kt_draw((size_t)(10 * C + 1), 4, 1.0f);
+        both[0] = (float)C;
+        float *out = kt_fill((size_t)(10 * C), 0);
+        kt_agree(fold_run, both, out, (size_t)(10 * C));
+        for (int at = 0; at < 5 * C; at++) {
+            bool is_named = at / C % 2 == 0;
+            float y = both[1 + at], x = both[1 + 5 * C + at];
+            ck_assert(kt_same(out[at], is_named ? y + x : y));
+            ck_assert(kt_same(out[5 * C + at], is_named ? 0.0f : x));
+        }
+        free(both);
+        free(out);
+    }
+}
+END_TEST
+
 START_TEST(embed_refuses_tokens_outside_the_table) {
     float table[8] = {0}, y[8] = {0};
     struct kern *k = kt_best();
@@ -637,6 +665,7 @@ Suite *rows_suite(void) {
     tcase_add_test(tc, glu_of_extreme_gates_saturates);
     tcase_add_test(tc, cap_and_its_backward_match_the_oracle);
     tcase_add_test(tc, embed_gathers_rows_and_adds_gradients_in_token_order);
+    tcase_add_test(tc, fold_adds_the_named_rows_and_empties_them);
     tcase_add_test(tc, embed_refuses_tokens_outside_the_table);
     tcase_add_test(tc, add_scale_and_bias_are_what_they_say);
     tcase_add_test(tc, widen_is_exact_for_every_16_bit_float);
