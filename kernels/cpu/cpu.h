@@ -27,16 +27,12 @@ struct cpu {
     struct pool *pool;
     void *scratch[CPU_THREADS_MAX]; /* one a thread, grown by cpu_reserve */
     size_t scratch_bytes;
-    void *shared; /* one for all, grown by cpu_reserve_shared */
-    size_t shared_bytes;
     bool has_vnni; /* AVX512_VNNI, beside what its instruction set needs */
     char describe[64];
 };
 
 /* Every thread's scratch has at least `bytes`; KERN_ENOMEM. */
 int cpu_reserve(struct cpu *c, size_t bytes);
-/* The scratch that all threads share has at least `bytes`; KERN_ENOMEM. */
-int cpu_reserve_shared(struct cpu *c, size_t bytes);
 void *cpu_aligned(size_t bytes);
 
 /* mem.c: the parts of the table that no instruction set changes. */

@@ -34,20 +34,10 @@ int cpu_reserve(struct cpu *c, size_t bytes) {
     return KERN_OK;
 }
 
-int cpu_reserve_shared(struct cpu *c, size_t bytes) {
-    if (bytes <= c->shared_bytes)
-        return KERN_OK;
-    free(c->shared);
-    c->shared = cpu_aligned(bytes);
-    c->shared_bytes = c->shared ? bytes : 0;
-    return c->shared ? KERN_OK : KERN_ENOMEM;
-}
-
 static void cpu_close(struct kern *k) {
     struct cpu *c = cpu_of(k);
     for (int i = 0; i < CPU_THREADS_MAX; i++)
         free(c->scratch[i]);
-    free(c->shared);
     pool_free(c->pool);
     free(c);
 }
