@@ -43,7 +43,8 @@ struct pool_thread {
 struct pool {
     int threads, started; /* wanted, with the caller; running, without him */
     struct pool_thread *others;
-    struct pool_share *shares; /* one a thread */
+    struct pool_share *shares; /* one a thread, of those wanted at first */
+    int n_shares;
     pool_fn *fn;
     void *arg;
     atomic_bool is_closing;
@@ -87,7 +88,7 @@ static bool pool_spin(atomic_uint *at, unsigned seen) {
 }
 
 /* Runs a share's tasks until none is left to take. */
-static void pool_share(struct pool *p, struct pool_share *s, int thread) {
+static void pool_take(struct pool *p, struct pool_share *s, int thread) {
     uint64_t t = atomic_load(&s->ticket);
     while ((t & POOL_LEFT) != 0) {
         if (!atomic_compare_exchange_weak(&s->ticket, &t, t - 1))
@@ -100,8 +101,8 @@ static void pool_share(struct pool *p, struct pool_share *s, int thread) {
 }
 
 static void pool_work(struct pool *p, int thread) {
-    for (int i = 0; i < p->threads; i++)
-        pool_share(p, &p->shares[(thread + i) % p->threads], thread);
+    for (int i = 0; i < p->n_shares; i++)
+        pool_take(p, &p->shares[(thread + i) % p->n_shares], thread);
 }
 
 static void *pool_main(void *arg) {
@@ -124,7 +125,7 @@ struct pool *pool_new(int threads) {
     struct pool *p = cpu_aligned(sizeof *p);
     if (!p)
         return NULL;
-    *p = (struct pool){.threads = threads};
+    *p = (struct pool){.threads = threads, .n_shares = threads};
     p->others = calloc((size_t)threads, sizeof *p->others);
     size_t bytes = (size_t)threads * sizeof *p->shares;
     p->shares = cpu_aligned(bytes);
