@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define POOL_SPIN_NS 20000
+#define POOL_SPIN_NS 20000 /* longer would steal the core from somebody */
 #define POOL_LEFT UINT64_C(0xffffffff)
 
 /* Tasks … end-1 of a run, the last `left` of them not taken. */
