@@ -154,14 +154,26 @@ double cli_peak_mib(void) {
 
 /* ---- matrix products ---- */
 
+/* Dense matrices, f32; where they are is the caller's. */
+static struct kern_mm mm_of(enum kern_mm_form form, int32_t m, int32_t n,
+                            int32_t k) {
+    return (struct kern_mm){.form = form,
+                            .m = m,
+                            .n = n,
+                            .k = k,
+                            .lda = form == KERN_TN ? m : k,
+                            .ldb = form == KERN_NT ? k : n,
+                            .ldc = n};
+}
+
 static int run_mm(struct bench *b, const void *arg, struct err *err) {
-    struct kern_mm a = *(const struct kern_mm *)arg;
+    const struct kern_mm *m = arg;
+    struct kern_mm a = mm_of(m->form, m->m, m->n, m->k);
     a.a = b->x;
     a.b = b->y;
+    a.bt = m->bt;
     a.c = b->z;
-    a.lda = a.form == KERN_TN ? a.m : a.k;
-    a.ldb = a.form == KERN_NT ? a.k : a.n;
-    a.ldc = a.n;
+    a.acc = m->acc;
     int rc = b->k->ops->mm(b->k, &a);
     return rc ? err_kern(err, rc, "mm") : 0;
 }
@@ -301,18 +313,6 @@ static int run_glu(struct bench *b, const void *arg, struct err *err) {
     (void)arg;
     int rc = b->k->ops->glu(b->k, &a);
     return rc ? err_kern(err, rc, "glu") : 0;
-}
-
-/* Dense matrices, f32; where they are is the caller's. */
-static struct kern_mm mm_of(enum kern_mm_form form, int32_t m, int32_t n,
-                            int32_t k) {
-    return (struct kern_mm){.form = form,
-                            .m = m,
-                            .n = n,
-                            .k = k,
-                            .lda = form == KERN_TN ? m : k,
-                            .ldb = form == KERN_NT ? k : n,
-                            .ldc = n};
 }
 
 /* Linear map to the vocabulary, cross-entropy, and both gradients. */
