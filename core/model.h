@@ -26,7 +26,14 @@
 
 #define CONF_EOS_MAX 8
 
-enum rope_type { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
+enum rope_type {
+    ROPE_DEFAULT,
+    ROPE_LINEAR,
+    ROPE_LLAMA3,
+    ROPE_YARN,
+    ROPE_LONGROPE
+};
+#define ROPE_PAIRS_MAX 256
 
 struct rope_conf {
     enum rope_type type;
@@ -34,11 +41,15 @@ struct rope_conf {
     double low_freq_factor, high_freq_factor; /* llama3 */
     double beta_fast, beta_slow;              /* yarn */
     bool truncate;       /* yarn: its ramp starts and ends on whole pairs */
-    double original_max; /* llama3, yarn */
-    double scale;        /* of cos and sin */
-    bool is_bf16;        /* frequencies (and embed_scale) were rounded to bf16
-                            (inv_freq_dtype), as by a PyTorch model that was cast
-                            whole; else exact */
+    double original_max; /* llama3, yarn, longrope */
+    /* longrope: what divides each pair's frequency in contexts of up to
+     * original_max. Longer ones would turn all positions otherwise, those in a
+     * cache too: the model's max_pos ends there. */
+    double divisor[ROPE_PAIRS_MAX];
+    double scale; /* of cos and sin */
+    bool is_bf16; /* frequencies (and embed_scale) were rounded to bf16
+                     (inv_freq_dtype), as by a PyTorch model that was cast
+                     whole; else exact */
 };
 
 /* What a model is made of: bits of conf.has. Every row of the table of weights

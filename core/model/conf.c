@@ -199,20 +199,49 @@ static int rope_yarn(struct rope_conf *r, const json_t *j, struct err *err) {
     return 0;
 }
 
+/* Without a factor it is how much longer than the original the context is. */
+static int rope_longrope(struct rope_conf *r, const json_t *j,
+                         const struct conf *c, struct err *err) {
+    const json_t *list = json_object_get(j, "short_factor");
+    double scale, factor = r->factor;
+    if (json_get_num(j, "attention_factor", &scale, 0, err) < 0)
+        return -1;
+    if (c->rot / 2 > ROPE_PAIRS_MAX ||
+        json_array_size(list) != (size_t)c->rot / 2)
+        return err_set(err, ERR_INVAL,
+                       "longrope short_factor has %zu numbers, a head rotates "
+                       "%d pairs",
+                       json_array_size(list), c->rot / 2);
+    for (int i = 0; i < c->rot / 2; i++) {
+        r->divisor[i] = json_number_value(json_array_get(list, (size_t)i));
+        if (!(r->divisor[i] > 0) || !(r->divisor[i] < ROPE_NUMBER_MAX))
+            return err_set(err, ERR_INVAL,
+                           "longrope short_factor %d is out of range", i);
+    }
+    if (!(r->original_max > 1) || !(scale >= 0 && scale < ROPE_NUMBER_MAX))
+        return err_set(err, ERR_INVAL, "longrope factors are out of range");
+    if (!json_object_get(j, "factor"))
+        factor = c->max_pos / r->original_max;
+    r->scale = scale > 0 ? scale
+               : factor > 1
+                   ? sqrt(1 + kern_log(factor) / kern_log(r->original_max))
+                   : 1;
+    return 0;
+}
+
 /* The rope that p describes; p may be NULL. */
 static int rope_read(struct rope_conf *r, const json_t *p, double theta,
-                     double max_pos, struct err *err) {
+                     const struct conf *c, double original, struct err *err) {
     static const char *const types[] = {
-        [ROPE_DEFAULT] = "default",
-        [ROPE_LINEAR] = "linear",
-        [ROPE_LLAMA3] = "llama3",
-        [ROPE_YARN] = "yarn",
+        [ROPE_DEFAULT] = "default",   [ROPE_LINEAR] = "linear",
+        [ROPE_LLAMA3] = "llama3",     [ROPE_YARN] = "yarn",
+        [ROPE_LONGROPE] = "longrope",
     };
     const char *type, *old, *dtype;
     memset(r, 0, sizeof *r);
     r->theta = theta;
     r->factor = r->scale = 1;
-    r->original_max = max_pos;
+    r->original_max = original;
     if (!json_is_object(p))
         return 0;
     if (json_get_str(p, "type", &old, "default", err) < 0 ||
@@ -220,7 +249,7 @@ static int rope_read(struct rope_conf *r, const json_t *p, double theta,
         json_get_num(p, "rope_theta", &r->theta, theta, err) < 0 ||
         json_get_num(p, "factor", &r->factor, 1, err) < 0 ||
         json_get_num(p, "original_max_position_embeddings", &r->original_max,
-                     max_pos, err) < 0 ||
+                     original, err) < 0 ||
         json_get_str(p, "inv_freq_dtype", &dtype, "", err) < 0)
         return -1;
     r->is_bf16 = strcmp(dtype, "bfloat16") == 0;
@@ -228,17 +257,20 @@ static int rope_read(struct rope_conf *r, const json_t *p, double theta,
         !(r->factor < ROPE_NUMBER_MAX) || !(r->original_max < ROPE_NUMBER_MAX))
         return err_set(err, ERR_INVAL, "rope_theta or factor is out of range");
     size_t i = 0, n = sizeof types / sizeof *types;
+    if (strcmp(type, "su") == 0) /* its first name */
+        type = types[ROPE_LONGROPE];
     while (i < n && strcmp(type, types[i]) != 0)
         i++;
     if (i == n)
         return err_set(err, ERR_UNSUPPORTED,
                        "rope_type '%.64s' is not supported (supported: "
-                       "default, linear, llama3, yarn)",
+                       "default, linear, llama3, yarn, longrope)",
                        type);
     r->type = (enum rope_type)i;
-    return r->type == ROPE_LLAMA3 ? rope_llama3(r, p, err)
-           : r->type == ROPE_YARN ? rope_yarn(r, p, err)
-                                  : 0;
+    return r->type == ROPE_LLAMA3     ? rope_llama3(r, p, err)
+           : r->type == ROPE_YARN     ? rope_yarn(r, p, err)
+           : r->type == ROPE_LONGROPE ? rope_longrope(r, p, c, err)
+                                      : 0;
 }
 
 /* How much of a head is rotated, and in which pairs. */
@@ -265,8 +297,10 @@ static int rope_partial(struct conf *c, const json_t *j, const json_t *p,
 static int conf_rope(struct conf *c, const json_t *j, const struct family *f,
                      struct err *err) {
     const json_t *p = json_object_get(j, "rope_parameters");
-    double theta, local, dflt = f->theta > 0 ? f->theta : 10000;
-    if (json_get_num(j, "rope_theta", &theta, dflt, err) < 0 ||
+    double theta, local, original, dflt = f->theta > 0 ? f->theta : 10000;
+    if (json_get_num(j, "original_max_position_embeddings", &original,
+                     c->max_pos, err) < 0 ||
+        json_get_num(j, "rope_theta", &theta, dflt, err) < 0 ||
         json_get_num(j, "rope_local_base_freq", &local, f->theta_local, err) <
             0)
         return -1;
@@ -275,14 +309,17 @@ static int conf_rope(struct conf *c, const json_t *j, const struct family *f,
     const json_t *full = json_object_get(p, "full_attention");
     const json_t *slide = json_object_get(p, "sliding_attention");
     if (rope_partial(c, j, p, f, err) < 0 ||
-        rope_read(&c->rope[0], full ? full : p, theta, c->max_pos, err) < 0)
+        rope_read(&c->rope[0], full ? full : p, theta, c, original, err) < 0)
         return -1;
+    if (c->rope[0].type == ROPE_LONGROPE &&
+        c->max_pos > c->rope[0].original_max)
+        c->max_pos = (int32_t)c->rope[0].original_max;
     if (!f->has_two_ropes) {
         c->rope[1] = c->rope[0];
         return 0;
     }
-    if (rope_read(&c->rope[1], slide, local > 0 ? local : c->rope[0].theta,
-                  c->max_pos, err) < 0)
+    if (rope_read(&c->rope[1], slide, local > 0 ? local : c->rope[0].theta, c,
+                  original, err) < 0)
         return -1;
     c->rope[1].is_bf16 |= !slide && c->rope[0].is_bf16;
     return 0;

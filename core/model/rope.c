@@ -62,6 +62,7 @@ static double rope_freq(const struct rope_conf *r, int i, int half) {
     case ROPE_LINEAR: f = f / r->factor; break;
     case ROPE_LLAMA3: f = freq_llama3(r, f); break;
     case ROPE_YARN: f = freq_yarn(r, f, i, half); break;
+    case ROPE_LONGROPE: f = f / r->divisor[i]; break;
     default: break;
     }
     return r->is_bf16 ? bf16_round(f) : f;

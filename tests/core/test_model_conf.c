@@ -15,9 +15,9 @@ Suite *model_conf_suite(void);
 #define GOLDEN "tests/golden/models"
 
 static const char *const families[] = {
-    "gemma2", "gemma3",  "glm4",      "gpt_oss", "llama",
-    "llama3", "mistral", "olmo2",     "olmo3",   "phi3",
-    "qwen2",  "qwen3",   "qwen3_moe", "smollm",  "qwen3_tied"};
+    "gemma2",    "gemma3", "glm4",       "gpt_oss", "llama", "llama3",
+    "mistral",   "olmo2",  "olmo3",      "phi3",    "qwen2", "qwen3",
+    "qwen3_moe", "smollm", "qwen3_tied", "phi4"};
 #define N_FAMILIES ((int)(sizeof families / sizeof *families))
 
 static char dir[64];
@@ -126,6 +126,30 @@ START_TEST(old_layout_of_olmo3_scales_the_full_layers_only) {
 }
 END_TEST
 
+/* The original context may stand beside the ropes; "su" is the old name. */
+START_TEST(longrope_turns_by_its_short_factors_within_the_original_context) {
+    struct conf c, old;
+    struct err err = {0};
+    ck_assert_int_eq(conf_read(&c, GOLDEN "/phi4", &err), 0);
+    ck_assert(c.rope[0].type == ROPE_LONGROPE);
+    ck_assert(c.max_pos == 64 && c.rot == 12 && c.rope[0].divisor[5] == 2.25);
+    ck_assert_double_eq_tol(c.rope[0].scale, sqrt(1.5), 1e-15);
+    json_t *j = golden_conf("phi4", "config.json");
+    json_t *p = json_deep_copy(json_object_get(j, "rope_parameters"));
+    json_object_set(j, "partial_rotary_factor",
+                    json_object_get(p, "partial_rotary_factor"));
+    json_object_del(p, "original_max_position_embeddings");
+    json_object_del(p, "rope_type");
+    json_object_set_new(p, "type", json_string("su"));
+    j = legacy_of(j, p);
+    json_decref(p);
+    ck_assert_msg(read_conf(&old, j, &err) == 0, "%s", err.msg);
+    expect_same(&c, &old);
+    conf_release(&c);
+    conf_release(&old);
+}
+END_TEST
+
 START_TEST(old_layout_of_glm4_rotates_half_by_default) {
     struct conf c;
     struct err err = {0};
@@ -220,8 +244,14 @@ START_TEST(what_is_not_supported_is_refused_by_name) {
          "use_bidirectional_attention"},
         {"qwen3", "layer_types", "[\"linear_attention\", \"full_attention\"]",
          "linear_attention"},
-        {"phi3", "rope_parameters", "{\"rope_type\": \"longrope\"}",
-         "longrope"},
+        {"phi3", "rope_parameters", "{\"rope_type\": \"dynamic\"}", "dynamic"},
+        {"phi3", "rope_parameters",
+         "{\"rope_type\": \"longrope\", \"short_factor\": [1, 2, 3]}",
+         "short_factor has 3 numbers"},
+        {"phi3", "rope_parameters",
+         "{\"rope_type\": \"longrope\", \"partial_rotary_factor\": 0.5, "
+         "\"short_factor\": [1, 2, 0]}",
+         "short_factor 2 is out of range"},
         {"glm4", "rope_parameters", "{\"partial_rotary_factor\": 0.2}",
          "partial_rotary_factor"},
         {"llama", "rope_parameters",
@@ -409,6 +439,8 @@ Suite *model_conf_suite(void) {
     tcase_add_loop_test(tc, old_layout_of_config_says_the_same, 0, 2);
     tcase_add_test(tc, old_layout_of_gemma3_has_a_local_theta_and_a_pattern);
     tcase_add_test(tc, old_layout_of_olmo3_scales_the_full_layers_only);
+    tcase_add_test(
+        tc, longrope_turns_by_its_short_factors_within_the_original_context);
     tcase_add_test(tc, old_layout_of_glm4_rotates_half_by_default);
     tcase_add_test(tc, windows_follow_the_familys_pattern_without_layer_types);
     tcase_add_test(tc, smollm3_leaves_some_layers_unrotated);

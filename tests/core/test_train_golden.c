@@ -19,9 +19,9 @@ Suite *train_golden_suite(void);
 #define TOLERANCE_STEPS 2e-4
 
 static const char *const families[] = {
-    "llama",      "llama3", "smollm", "qwen2",     "qwen3",
-    "qwen3_tied", "gemma2", "gemma3", "mistral",   "phi3",
-    "olmo2",      "olmo3",  "glm4",   "qwen3_moe", "gpt_oss"};
+    "llama",  "llama3",    "smollm",  "qwen2", "qwen3", "qwen3_tied",
+    "gemma2", "gemma3",    "mistral", "phi3",  "olmo2", "olmo3",
+    "glm4",   "qwen3_moe", "gpt_oss", "phi4"};
 #define N_FAMILIES ((int)(sizeof families / sizeof *families))
 
 struct fixture {

@@ -236,9 +236,9 @@ static int config_run(const uint8_t *data, size_t len) {
 
 static void config_seeds(fuzz_seed_fn *add, void *arg) {
     static const char *const files[] = {
-        "gemma2", "gemma3",  "glm4",      "gpt_oss",    "llama",
-        "llama3", "mistral", "olmo2",     "olmo3",      "phi3",
-        "qwen2",  "qwen3",   "qwen3_moe", "qwen3_tied", "smollm"};
+        "gemma2",  "gemma3",    "glm4",       "gpt_oss", "llama", "llama3",
+        "mistral", "olmo2",     "olmo3",      "phi3",    "phi4",  "qwen2",
+        "qwen3",   "qwen3_moe", "qwen3_tied", "smollm"};
     add(arg, config, sizeof config - 1);
     add(arg, config4, sizeof config4 - 1);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

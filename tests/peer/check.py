@@ -54,6 +54,12 @@ def families(rnd):
                          rope_parameters=dict(sliding_attention=rope(), full_attention=dict(rope(1e6), rope_type="linear", factor=4.0)))
     yield "mistral", conf("mistral", head_dim=dim(), sliding_window=window())
     yield "phi3", conf("phi3", rope_parameters=rope(partial_rotary_factor=rnd.choice([0.5, 1.0])), sliding_window=rnd.choice([None, 9]))
+    d = rnd.choice([8, 16, 24])  # a head; three quarters of it turn
+    shared = dict(max_position_embeddings=512, original_max_position_embeddings=64)
+    yield "phi4", conf("phi3", hidden_size=4 * d, num_attention_heads=4, num_key_value_heads=2, sliding_window=None, **shared,
+                       rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75, original_max_position_embeddings=64,
+                                            short_factor=[1 + rnd.random() for _ in range(3 * d // 8)],
+                                            long_factor=[1 + 9 * rnd.random() for _ in range(3 * d // 8)]))
     yield "olmo2", conf("olmo2", rope_parameters=rope(5e5))
     yield "olmo3", conf("olmo3", sliding_window=window(), layer_types=["full_attention", "sliding_attention"], num_hidden_layers=2,
                         rope_parameters=dict(sliding_attention=rope(5e5), full_attention=yarn(attention_factor=1.2)))
