@@ -182,6 +182,16 @@ static void attn_over_keys(float *c, int64_t ldc, const float *s, int64_t lds,
                  b->m, D);
 }
 
+/* t: keys that all of t.k rows see. */
+static void attn_over_seen(struct tile t, int64_t keys, int D) {
+    for (int64_t n = 0; n < keys; n += TILE_M) {
+        int m = keys - n < TILE_M ? (int)(keys - n) : TILE_M;
+        attn_columns(t, m, D);
+        t.a += m;
+        t.c += m * t.ldc;
+    }
+}
+
 /* c[key] (rows of D) += Σ over the rows that see it, ascending, of
  * s[row][key] * x[row]. */
 static void attn_over_rows(float *c, int64_t ldc, const float *s, int64_t lds,
@@ -205,12 +215,9 @@ static void attn_over_rows(float *c, int64_t ldc, const float *s, int64_t lds,
     t.a += skip;
     t.c += skip * ldc;
     t.k = b->m;
-    for (int64_t n = 0; n < all; n += TILE_M) { /* keys that all rows see */
-        int m = all - n < TILE_M ? (int)(all - n) : TILE_M;
-        attn_columns(t, m, D);
-        t.a += m;
-        t.c += m * ldc;
-    }
+    attn_over_seen(t, all, D);
+    t.a += all;
+    t.c += all * ldc;
     t.k = 1; /* the rows' own keys: key n is seen by rows n … m-1 */
     t.pre = true;
     attn_columns(t, b->m, D);
@@ -301,10 +308,14 @@ int ISA(attn)(struct kern *k, const struct kern_attn *a) {
 
 /* ---- backward ---- */
 
+/* Rows whose part of dk and dv is added at once: keys before them all are read
+ * and written once. */
+#define ATTN_ROWS (4 * TILE_M)
+
 struct attn_bwd {
     float *kt, *vt, *kp, *dk, *dv; /* (D,Lp) (D,Lp) (Lp,Dp) (Lp,Dp) (Lp,Dp) */
-    float *p, *ds;                 /* (TILE_M, Lp) */
-    float *q, *d_o;                /* (TILE_M, Dp) */
+    float *p, *ds;                 /* (ATTN_ROWS, Lp) */
+    float *q, *d_o;                /* (ATTN_ROWS, Dp) */
 };
 
 static struct attn_bwd attn_bwd_carve(float *at, const struct attn_run *r) {
@@ -316,9 +327,9 @@ static struct attn_bwd attn_bwd_carve(float *at, const struct attn_run *r) {
     b.dk = b.kp + Lp * Dp;
     b.dv = b.dk + Lp * Dp;
     b.p = b.dv + Lp * Dp;
-    b.ds = b.p + TILE_M * Lp;
-    b.q = b.ds + TILE_M * Lp;
-    b.d_o = b.q + TILE_M * Dp;
+    b.ds = b.p + ATTN_ROWS * Lp;
+    b.q = b.ds + ATTN_ROWS * Lp;
+    b.d_o = b.q + ATTN_ROWS * Dp;
     return b;
 }
 
@@ -347,8 +358,20 @@ static void attn_bwd_row(const struct attn_row *r, float *p, float *ds,
     }
 }
 
-static void attn_bwd_block(const struct attn_run *r, const struct attn_bwd *w,
-                           int64_t base, const struct attn_span *b, int h) {
+/* What w has of its rows from `row` on. */
+static struct attn_bwd attn_bwd_from(const struct attn_run *r,
+                                     const struct attn_bwd *w, int64_t row) {
+    struct attn_bwd x = *w;
+    x.p += row * r->Lp;
+    x.ds += row * r->Lp;
+    x.q += row * r->Dp;
+    x.d_o += row * r->Dp;
+    return x;
+}
+
+/* p, ds, q, d_o and dq of the rows of b. */
+static void attn_bwd_span(const struct attn_run *r, const struct attn_bwd *w,
+                          int64_t base, const struct attn_span *b, int h) {
     const struct kern_attn *a = r->a;
     int64_t col = (int64_t)h * a->D, t = base + b->i;
     attn_pack(w->q, a->q + t * a->ldq + col, a->ldq, b->m, a->D, r->Dp);
@@ -362,8 +385,52 @@ static void attn_bwd_block(const struct attn_run *r, const struct attn_bwd *w,
     }
     attn_over_keys(a->dq + t * a->ldq + col, a->ldq, w->ds, r->Lp, b, w->kp,
                    r->Dp, a->D);
-    attn_over_rows(w->dk, r->Dp, w->ds, r->Lp, b, w->q, r->Dp, a->D);
-    attn_over_rows(w->dv, r->Dp, w->p, r->Lp, b, w->d_o, r->Dp, a->D);
+}
+
+/* dk and dv of the keys that the rows of b see, from `lo` on. */
+static void attn_bwd_keys(const struct attn_run *r, const struct attn_bwd *w,
+                          struct attn_span b, int64_t lo) {
+    int D = r->a->D;
+    if (!b.moves)
+        b.lo = b.full = b.lo > lo ? b.lo : lo;
+    attn_over_rows(w->dk, r->Dp, w->ds, r->Lp, &b, w->q, r->Dp, D);
+    attn_over_rows(w->dv, r->Dp, w->p, r->Lp, &b, w->d_o, r->Dp, D);
+}
+
+/* Rows i … i+m-1 of one query head, none of which has a window that moves. */
+static void attn_bwd_rows(const struct attn_run *r, const struct attn_bwd *w,
+                          int64_t base, int64_t i, int m, int h) {
+    struct tile t = {
+        .sa = 1, .ka = r->Lp, .ldb = r->Dp, .ldc = r->Dp, .k = m, .acc = true};
+    for (int n = 0; n < m; n += TILE_M) {
+        struct attn_bwd x = attn_bwd_from(r, w, n);
+        struct attn_span b = attn_span_at(i + n, m - n, 0);
+        attn_bwd_span(r, &x, base, &b, h);
+    }
+    t.a = w->ds, t.b = w->q, t.c = w->dk;
+    attn_over_seen(t, i, r->a->D);
+    t.a = w->p, t.b = w->d_o, t.c = w->dv;
+    attn_over_seen(t, i, r->a->D);
+    for (int n = 0; n < m; n += TILE_M) {
+        struct attn_bwd x = attn_bwd_from(r, w, n);
+        attn_bwd_keys(r, &x, attn_span_at(i + n, m - n, 0), i);
+    }
+}
+
+/* One query head, rows ascending. */
+static void attn_bwd_head(const struct attn_run *r, const struct attn_bwd *w,
+                          int64_t base, int64_t L, int h) {
+    int64_t i = 0, free = r->a->window > 0 ? r->a->window : L;
+    for (int m; i < L && i < free; i += m) {
+        int64_t left = (L < free ? L : free) - i;
+        m = left < ATTN_ROWS ? (int)left : ATTN_ROWS;
+        attn_bwd_rows(r, w, base, i, m, h);
+    }
+    for (struct attn_span b; i < L; i += b.m) {
+        b = attn_span_at(i, L - i, r->a->window);
+        attn_bwd_span(r, w, base, &b, h);
+        attn_bwd_keys(r, w, b, 0);
+    }
 }
 
 static void attn_bwd_task(void *arg, int task, int thread) {
@@ -379,12 +446,8 @@ static void attn_bwd_task(void *arg, int task, int thread) {
     attn_pack(w.kp, k, a->ldk, L, a->D, r->Dp);
     memset(w.dk, 0, (size_t)(L * r->Dp) * sizeof(float));
     memset(w.dv, 0, (size_t)(L * r->Dp) * sizeof(float));
-    struct attn_span b;
     for (int h = kv * group; h < (kv + 1) * group; h++)
-        for (int64_t i = 0; i < L; i += b.m) {
-            b = attn_span_at(i, L - i, a->window);
-            attn_bwd_block(r, &w, base, &b, h);
-        }
+        attn_bwd_head(r, &w, base, L, h);
     for (int64_t j = 0; j < L; j++) {
         size_t row = (size_t)a->D * sizeof(float);
         memcpy(a->dk + (base + j) * a->ldk + (int64_t)kv * a->D,
@@ -409,8 +472,8 @@ int ISA(attn_bwd)(struct kern *k, const struct kern_attn *a) {
     if (rc != KERN_OK)
         return rc;
     struct attn_run r = attn_run_of(k, a);
-    size_t floats =
-        (size_t)(r.Lp * (2 * a->D + 3 * r.Dp + 2 * TILE_M) + 2 * TILE_M * r.Dp);
+    size_t floats = (size_t)(r.Lp * (2 * a->D + 3 * r.Dp + 2 * ATTN_ROWS) +
+                             2 * ATTN_ROWS * r.Dp);
     rc = cpu_reserve(r.cpu, floats * sizeof(float));
     if (rc != KERN_OK)
         return rc;
