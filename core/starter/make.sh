@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the starter model: writes it untrained with its corpus, trains it with
-# fettle itself, and puts the result into OUT. More than an hour on two cores.
+# fettle itself, and puts the result into OUT. Half an hour on two cores.
 # usage: make.sh FETTLE OUT
 set -euo pipefail
 fettle=$1 out=$2
