@@ -324,26 +324,22 @@ static void mm_rows(const struct mm_run *r, const struct mm_block *t,
                     struct tile_ahead *h) {
     const struct kern_mm *a = r->a;
     int m = mm_least(t->rows - i, TILE_M);
-    int next_m = mm_least(t->rows - i - m, TILE_M);
-    float *c = a->c + (t->i0 + i) * a->ldc + t->j0;
     struct tile tile = {.k = t->kc,
                         .a = a->a + (t->i0 + i) * a->lda + t->k0,
                         .sa = a->lda,
                         .ka = 1,
                         .b = b,
                         .ldb = TILE_N,
-                        .c = c,
+                        .c = a->c + (t->i0 + i) * a->ldc + t->j0,
                         .ldc = a->ldc,
-                        .acc = a->acc || t->k0 > 0};
+                        .acc = a->acc || t->k0 > 0,
+                        .next = mm_least(t->rows - i - m, TILE_M)};
     if (at) {
         mm_pack_a(a, at, t->i0 + i, m, t->k0, t->kc);
         tile.a = at, tile.sa = 1, tile.ka = TILE_M;
     }
     for (int64_t j = 0; j < t->n; j += TILE_N) {
-        bool is_last = j + TILE_N >= t->n;
         tile.n = mm_least(t->n - j, TILE_N);
-        tile.next = is_last ? c + m * a->ldc : tile.c + TILE_N;
-        tile.next_m = is_last ? next_m : m;
         mm_tile(&tile, m, at != NULL, h);
         tile.b += (int64_t)TILE_N * t->kc;
         tile.c += TILE_N;
@@ -372,24 +368,19 @@ static void mm_tn_panel(const struct mm_run *r, const struct mm_block *t,
                         const float *b, const float *at, int64_t j,
                         struct tile_ahead *h) {
     const struct kern_mm *a = r->a;
-    float *c = a->c + t->i0 * a->ldc + t->j0 + j;
     struct tile tile = {.k = t->kc,
                         .a = at,
                         .sa = 1,
                         .ka = TILE_M,
                         .b = b + j * t->kc,
                         .ldb = TILE_N,
-                        .c = c,
+                        .c = a->c + t->i0 * a->ldc + t->j0 + j,
                         .ldc = a->ldc,
                         .n = mm_least(t->n - j, TILE_N),
                         .acc = a->acc || t->k0 > 0};
     for (int64_t i = 0; i < t->rows; i += TILE_M) {
         int m = mm_least(t->rows - i, TILE_M);
-        bool is_last = i + m >= t->rows;
-        tile.next = is_last ? c + TILE_N : tile.c + m * a->ldc;
-        tile.next_m = is_last
-                          ? j + TILE_N < t->n ? mm_least(t->rows, TILE_M) : 0
-                          : mm_least(t->rows - i - m, TILE_M);
+        tile.next = mm_least(t->rows - i - m, TILE_M);
         mm_tile(&tile, m, true, h);
         tile.a += (int64_t)TILE_M * t->kc;
         tile.c += m * a->ldc;

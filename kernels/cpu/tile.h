@@ -31,9 +31,7 @@ struct tile {
     int64_t ldc;
     int n;    /* columns stored, 1 … TILE_N */
     bool acc; /* start from C */
-    /* Only in tile_full: C's tile after this one, and its rows. */
-    const float *next;
-    int next_m;
+    int next; /* only in tile_full: rows of C below, wanted soon */
     /* Only in tile_edges and tile_part: m-1 more steps before the k ones, of
      * which row i takes part in the last m-1-i; m-1 more after, of which row
      * i takes part in the first i. A causal window has this form. */
@@ -205,9 +203,9 @@ INLINE void tile_full(const struct tile *t, const bool is_packed, const int V,
     for (int i = 0; i < TILE_M; i++)
         for (int v = 0; v < V; v++)
             acc[i][v] = tile_c(t, i, v);
-    for (int i = 0; i < t->next_m; i++)
+    for (int i = 0; i < t->next; i++)
         for (int v = 0; v < V; v++)
-            __builtin_prefetch(t->next + i * t->ldc + v * VL, 1);
+            __builtin_prefetch(t->c + (TILE_M + i) * t->ldc + v * VL, 1);
     for (int i = 0; i < TILE_M; i += 4)
         a.at[i / 4] = t->a + i * a.sa;
     int64_t k = t->k;
