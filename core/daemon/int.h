@@ -86,6 +86,7 @@ struct worker {
     int fd;
     pthread_t reader;
     bool has_reader, reader_done;
+    bool ends; /* as it shall: somebody else wants its place */
     int64_t started_us, retry_us; /* monotonic; when to start again */
     int failures;                 /* starts in a row that came to nothing */
     char error[256];              /* of the last failed start */

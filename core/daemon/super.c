@@ -547,7 +547,7 @@ static int worker_spawn(struct worker *w, struct err *err) {
     w->fd = fd[0];
     w->state = WORKER_STARTING;
     w->started_us = clock_mono_us();
-    w->reader_done = false;
+    w->reader_done = w->ends = false;
     w->error[0] = 0;
     if (pthread_create(&w->reader, NULL, worker_reader, w) != 0) {
         kill(w->pid, SIGKILL);
@@ -560,18 +560,59 @@ static int worker_spawn(struct worker *w, struct err *err) {
     return 0;
 }
 
+/* Somebody needs this base: a model with ops to run, a flow. */
+static bool worker_wanted(const struct worker *w) {
+    struct daemon *d = w->d;
+    for (const struct flow *f = d->flows; f; f = f->next)
+        if (f->worker == w && !f->done)
+            return true;
+    for (const struct tmodel *t = d->tmodels; t; t = t->next)
+        if (strcmp(t->base, w->name) == 0)
+            return true;
+    struct store_deployments rows = {0};
+    bool wanted = false;
+    if (store_deployments(d->st, &rows) == STORE_OK)
+        for (int i = 0; i < rows.n; i++)
+            wanted |= strcmp(rows.row[i].model, w->name) == 0;
+    store_deployments_free(&rows);
+    return wanted;
+}
+
+/* Where a worker can stand: behind the others, or in the place of one that is
+ * down and that nobody needs; NULL when there is none. */
+static struct worker **worker_place(struct daemon *d) {
+    if (d->n_workers < WORKERS_MAX)
+        return &d->worker[d->n_workers++];
+    for (int i = 0; i < d->n_workers; i++) {
+        struct worker *w = d->worker[i];
+        if (w->state != WORKER_DOWN || w->has_reader || worker_wanted(w))
+            continue;
+        for (struct flow *f = d->flows; f; f = f->next)
+            if (f->worker == w) /* answered */
+                f->worker = NULL;
+        free(w->dir);
+        free(w);
+        d->worker[i] = NULL;
+        return &d->worker[i];
+    }
+    return NULL;
+}
+
 struct worker *worker_get(struct daemon *d, const char *base, struct err *err) {
     for (int i = 0; i < d->n_workers; i++)
         if (strcmp(d->worker[i]->name, base) == 0)
             return d->worker[i];
     struct store_models rows = {0};
     int rc = store_model_get(d->st, base, &rows);
-    if (rc != STORE_OK || d->n_workers == WORKERS_MAX || d->stopping) {
+    struct worker **place =
+        rc == STORE_OK && !d->stopping ? worker_place(d) : NULL;
+    if (!place) {
         if (rc != STORE_OK)
             err_store(err, d->st, rc);
         else
             err_set(err, ERR_BUSY, "no worker for %s: %s", base,
-                    d->stopping ? "the daemon stops" : "too many models");
+                    d->stopping ? "the daemon stops"
+                                : "all are in use (try again)");
         store_models_free(&rows);
         return NULL;
     }
@@ -581,7 +622,7 @@ struct worker *worker_get(struct daemon *d, const char *base, struct err *err) {
     snprintf(w->name, sizeof w->name, "%s", base);
     w->state = WORKER_DOWN;
     store_models_free(&rows);
-    d->worker[d->n_workers++] = w;
+    *place = w;
     if (worker_spawn(w, err) < 0) {
         log_line(d->log, LOG_ERROR, "%s", err->msg);
         w->retry_us = clock_mono_us() + 1000000;
@@ -660,7 +701,7 @@ static void worker_died(struct worker *w) {
     close(w->fd);
     bool was_up = w->state == WORKER_READY;
     w->state = WORKER_DOWN;
-    log_line(d->log, d->stopping ? LOG_INFO : LOG_WARN,
+    log_line(d->log, d->stopping || w->ends ? LOG_INFO : LOG_WARN,
              "worker %d of %s ended: %s %d%s%s", (int)w->pid, w->name,
              WIFSIGNALED(status) ? "signal" : "exit",
              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
@@ -691,24 +732,6 @@ static void worker_died(struct worker *w) {
     w->retry_us = clock_mono_us() + (int64_t)retry_ms[at] * 1000;
 }
 
-/* Somebody needs this base: a model with ops to run, a flow. */
-static bool worker_wanted(const struct worker *w) {
-    struct daemon *d = w->d;
-    for (const struct flow *f = d->flows; f; f = f->next)
-        if (f->worker == w && !f->done)
-            return true;
-    for (const struct tmodel *t = d->tmodels; t; t = t->next)
-        if (strcmp(t->base, w->name) == 0)
-            return true;
-    struct store_deployments rows = {0};
-    bool wanted = false;
-    if (store_deployments(d->st, &rows) == STORE_OK)
-        for (int i = 0; i < rows.n; i++)
-            wanted |= strcmp(rows.row[i].model, w->name) == 0;
-    store_deployments_free(&rows);
-    return wanted;
-}
-
 int worker_idle(struct daemon *d, const char *base, struct err *err) {
     for (const struct flow *f = d->flows; f; f = f->next)
         if (f->worker && !f->done && strcmp(f->worker->name, base) == 0)
@@ -725,7 +748,30 @@ void worker_retire(struct daemon *d, const char *base) {
             kill(d->worker[i]->pid, SIGKILL);
 }
 
+/* With every place taken, the worker that was started first of those that
+ * nobody needs ends, for the next model. */
+static void workers_make_room(struct daemon *d) {
+    struct worker *oldest = NULL;
+    for (int i = 0; i < d->n_workers; i++) {
+        struct worker *w = d->worker[i];
+        if (worker_wanted(w) || w->state == WORKER_STARTING)
+            continue;
+        if (w->state == WORKER_DOWN || w->ends)
+            return;
+        if (!oldest || w->started_us < oldest->started_us)
+            oldest = w;
+    }
+    if (!oldest)
+        return;
+    log_line(d->log, LOG_INFO, "worker %d of %s is not needed: room for others",
+             (int)oldest->pid, oldest->name);
+    oldest->ends = true;
+    kill(oldest->pid, SIGKILL);
+}
+
 void workers_tick(struct daemon *d) {
+    if (d->n_workers == WORKERS_MAX && !d->stopping)
+        workers_make_room(d);
     for (int i = 0; i < d->n_workers; i++) {
         struct worker *w = d->worker[i];
         struct err err = {0};

@@ -113,6 +113,16 @@ START_TEST(concurrent_requests_have_their_own_bits_while_training_goes_on) {
 }
 END_TEST
 
+/* There is room for sixteen workers. */
+START_TEST(more_models_than_workers_take_turns) {
+    for (int i = 0; i < 18; i++) {
+        FETTLE_OK(NULL, "model add m%d " STARTER, i);
+        FETTLE_OK(NULL, "sample m%d --prompt Hi --max-tokens 1", i);
+    }
+    FETTLE_OK(NULL, "sample m0 --prompt Hi --max-tokens 1");
+}
+END_TEST
+
 START_TEST(completions_tell_logprobs_of_prompt_and_answer) {
     start_daemon();
     json_t *j = ask("/v1/completions",
@@ -355,6 +365,7 @@ Suite *sampling_suite(void) {
     tcase_add_checked_fixture(tc, sys_setup, sys_teardown);
     tcase_add_test(
         tc, concurrent_requests_have_their_own_bits_while_training_goes_on);
+    tcase_add_test(tc, more_models_than_workers_take_turns);
     tcase_add_test(tc, completions_tell_logprobs_of_prompt_and_answer);
     tcase_add_test(tc, chat_tells_logprobs_whole_and_streamed);
     tcase_add_test(tc, an_answer_that_calls_a_tool_says_so);
