@@ -578,6 +578,10 @@ static bool worker_wanted(const struct worker *w) {
     return wanted;
 }
 
+static bool worker_is_over(const struct worker *w) {
+    return w->state == WORKER_DOWN && !w->has_reader && !worker_wanted(w);
+}
+
 /* Where a worker can stand: behind the others, or in the place of one that is
  * down and that nobody needs; NULL when there is none. */
 static struct worker **worker_place(struct daemon *d) {
@@ -585,7 +589,7 @@ static struct worker **worker_place(struct daemon *d) {
         return &d->worker[d->n_workers++];
     for (int i = 0; i < d->n_workers; i++) {
         struct worker *w = d->worker[i];
-        if (w->state != WORKER_DOWN || w->has_reader || worker_wanted(w))
+        if (!worker_is_over(w))
             continue;
         for (struct flow *f = d->flows; f; f = f->next)
             if (f->worker == w) /* answered */
@@ -752,13 +756,13 @@ void worker_retire(struct daemon *d, const char *base) {
  * nobody needs ends, for the next model. */
 static void workers_make_room(struct daemon *d) {
     struct worker *oldest = NULL;
+    for (int i = 0; i < d->n_workers; i++)
+        if (d->worker[i]->ends || worker_is_over(d->worker[i]))
+            return; /* there is room, or will be */
     for (int i = 0; i < d->n_workers; i++) {
         struct worker *w = d->worker[i];
-        if (worker_wanted(w) || w->state == WORKER_STARTING)
-            continue;
-        if (w->state == WORKER_DOWN || w->ends)
-            return;
-        if (!oldest || w->started_us < oldest->started_us)
+        if (w->state == WORKER_READY && !worker_wanted(w) &&
+            (!oldest || w->started_us < oldest->started_us))
             oldest = w;
     }
     if (!oldest)

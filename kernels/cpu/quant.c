@@ -17,7 +17,7 @@
 
 #define QN VL
 #define Q_GROUPS (KERN_QBLOCK / 4)
-#define Q_PIECE 76    /* blocks of k that stay in the first cache */
+#define Q_PIECE 76    /* blocks of k for all rows, in the second cache */
 #define Q_AHEAD 8     /* blocks to prefetch; for one row the processor does */
 #define Q_TASK 131072 /* bytes of weights that are worth a task */
 #define Q_ROWS_MIN 48 /* rows of a task */
